@@ -1,0 +1,36 @@
+# make         what there is
+# make demo    a three-node cluster on this machine: pods, policies, traffic tried and explained, and away again
+# make test    every test this machine can run
+# make lint    style, types and the direction of imports
+# make relay   build/cni/tortie and tortie-ipam, the CNI plugin that a runtime executes
+# make bench   ADD and DEL against the reference plugins, in one run (needs Debian's containernetworking-plugins)
+# make lock    requirements.lock anew from pyproject.toml, with hashes and without addresses
+SHELL := /bin/sh
+export PATH := $(PATH):/usr/sbin:/sbin
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint relay bench lock
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+.venv/.ready: pyproject.toml requirements.lock ci/bootstrap.sh
+	@sh ci/bootstrap.sh
+
+relay: build/cni/tortie-ipam
+build/cni/tortie-ipam: cni/relay.c ci/relay.sh .venv/.ready
+	@sh ci/relay.sh
+
+demo: .venv/.ready relay
+	@.venv/bin/tortiectl demo
+
+test: .venv/.ready relay
+	@sh ci/test.sh
+
+lint: .venv/.ready
+	@.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy && .venv/bin/lint-imports
+
+bench: .venv/.ready relay
+	@sh ci/bench.sh
+
+lock: .venv/.ready
+	@.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --group dev pyproject.toml -o requirements.lock

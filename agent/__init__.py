@@ -1,0 +1,1 @@
+"""One node: watches the datastore, serves CNI and IPAM, applies policy and routes."""

@@ -1,0 +1,1 @@
+"""One pod's interface: the CNI contract, attach and detach, the server behind the relay."""

@@ -1,0 +1,1 @@
+"""Who owns which address: blocks, the allocator and its RPC."""

@@ -1,0 +1,1 @@
+"""Linux: netlink, ipset, iptables, namespaces, and a fake of them."""
