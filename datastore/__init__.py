@@ -1,0 +1,1 @@
+"""What the cluster knows: resources, the Store contract and its drivers."""

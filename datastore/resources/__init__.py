@@ -1,0 +1,1 @@
+"""The resources: frozen values with a name, one module for each kind of thing."""
