@@ -1,0 +1,128 @@
+"""iptables: reading back what is ours, and restoring what differs.
+
+Reading looks at comments only. iptables-save prints a rule in its own words, which change between versions and
+backends; the comment holds a hash of the rule we wrote (`kernel.tables`), so equal comments mean equal rules. Chains
+that begin with `TORTIE-` are ours whole; in the kernel's own chains a rule is ours if its comment begins with `tt:`.
+
+Writing is `iptables-restore --noflush -w`: one table is one atomic step, on legacy (the table is replaced) and on nft
+(one transaction) alike; two tables are not.
+
+A node has two backends and one of them filters. `detect` looks where the other programs of this node write.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from kernel.errors import CommandFailed
+from kernel.runner import Runner
+from kernel.tables import COMMENT_MARK, ChainName, Family, TableName
+
+CHAIN_PREFIX = "TORTIE-"
+"""Chains that begin so are ours."""
+LOCK_WAIT_S = 10
+"""How long a command waits for another program's hold on the xtables lock (kube-proxy's syncs take seconds)."""
+_COMMENT = re.compile(r'--comment (?:"((?:[^"\\]|\\.)*)"|(\S+))')
+_HINTS = ("KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY")
+"""Chains the kubelet makes in the backend that it uses (kubernetes, pkg/kubelet/kubelet_network_linux.go)."""
+
+
+class Backend(Enum):
+    """The two implementations behind the iptables commands."""
+
+    LEGACY = "legacy"
+    NFT = "nft"
+
+
+@dataclass(frozen=True, slots=True)
+class Hooked:
+    """A rule of ours in one of the kernel's own chains, and its text as iptables-save prints it."""
+
+    identity: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActualTable:
+    """What of a table is ours, as read back."""
+
+    chains: Mapping[ChainName, tuple[str, ...]] = field(default_factory=dict)
+    """Identities of the rules, in order; a rule that isn't ours in a chain of ours shows as an empty identity."""
+    hooks: Mapping[str, tuple[Hooked, ...]] = field(default_factory=dict)
+    """By built-in chain, in order."""
+
+
+class Iptables:
+    """One backend's commands, for both families."""
+
+    def __init__(self, runner: Runner, backend: Backend) -> None:
+        self.backend = backend
+        self._runner = runner
+
+    def read(self, family: Family, table: TableName) -> ActualTable:
+        """What of this table is ours.
+
+        Raises:
+            CommandFailed: iptables-save ended with an error.
+        """
+        return parse_save(self._runner.run((self._command(family, "save"), "-t", table.value)))
+
+    def restore(self, family: Family, text: str) -> None:
+        """Apply restore input: all of a table's part or nothing of it.
+
+        Raises:
+            CommandFailed: a line was refused, or the lock wasn't to be had.
+        """
+        self._runner.run((self._command(family, "restore"), "--noflush", "-w", str(LOCK_WAIT_S)), text)
+
+    def _command(self, family: Family, verb: str) -> str:
+        return f"{family.iptables}-{self.backend.value}-{verb}"
+
+
+def parse_save(text: str) -> ActualTable:
+    """Ours among the lines of iptables-save for one table."""
+    chains: dict[ChainName, list[str]] = {}
+    hooks: dict[str, list[Hooked]] = {}
+    for line in text.splitlines():
+        if line.startswith(":" + CHAIN_PREFIX):
+            chains[ChainName(line[1:].split(" ", 1)[0])] = []
+        elif line.startswith("-A "):
+            chain = line.split(" ", 2)[1]
+            identity = _identity(line)
+            if chain.startswith(CHAIN_PREFIX):
+                chains.setdefault(ChainName(chain), []).append(identity)
+            elif identity:
+                hooks.setdefault(chain, []).append(Hooked(identity, line))
+    return ActualTable(
+        {name: tuple(rules) for name, rules in chains.items()}, {name: tuple(rules) for name, rules in hooks.items()}
+    )
+
+
+def detect(runner: Runner) -> Backend:
+    """The backend that this node uses: the kubelet's hint, else the one with more rules, else the default command's.
+
+    Raises:
+        CommandFailed: no iptables is installed.
+    """
+    saved = {backend: _saved(runner, backend) for backend in Backend}
+    hinted = [backend for backend, text in saved.items() if any(f":{hint} " in text for hint in _HINTS)]
+    if len(hinted) == 1:
+        return hinted[0]
+    rules = {backend: text.count("\n-A ") for backend, text in saved.items()}
+    if rules[Backend.NFT] != rules[Backend.LEGACY]:
+        return max(rules, key=lambda backend: rules[backend])
+    return Backend.NFT if "nf_tables" in runner.run(("iptables", "--version")) else Backend.LEGACY
+
+
+def _saved(runner: Runner, backend: Backend) -> str:
+    try:
+        return "\n".join(runner.run((f"{family.iptables}-{backend.value}-save",)) for family in Family)
+    except CommandFailed:
+        return ""  # a backend that isn't installed or that the kernel lacks is one that this node doesn't use
+
+
+def _identity(line: str) -> str:
+    found = _COMMENT.search(line)
+    comment = (found.group(1) or found.group(2)) if found else ""
+    return comment if comment.startswith(COMMENT_MARK) else ""

@@ -1,0 +1,117 @@
+"""Listing and watching links and routes, by pyroute2; the only module that names it.
+
+Off the hot path only: its encoder takes 0.2-1 ms a message, which is nothing for a listing and too much for an ADD
+(`kernel.batch`). Traps that shaped this module: its synchronous API refuses to run inside a running event loop, so
+everything here is async; `get()` of an async socket yields one batch; `flush_routes` leaves routes behind, so routes
+are deleted one by one (`kernel.routes`).
+"""
+
+import socket
+from collections.abc import AsyncIterator, Iterable
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from pyroute2 import AsyncIPRoute
+
+from kernel.batch import NetlinkSocket
+from kernel.errors import NetlinkError
+from kernel.links import ROUTE_PROTOCOL, Link, Route
+from kernel.podlink import get_link, link_of
+from kernel.routes import change_messages, send
+
+_MAIN = 254
+_BLACKHOLE = 6
+_IFF_UP = 1
+_GROUPS = 0x1 | 0x40 | 0x400
+"""RTMGRP_LINK, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_ROUTE (linux/rtnetlink.h)."""
+
+
+async def links(namespace: str | None = None) -> list[Link]:
+    """Every link of this network namespace, or of the one at a path."""
+    async with AsyncIPRoute(netns=namespace) as ipr:
+        return [_link(message) async for message in await ipr.get_links()]
+
+
+async def default_interface() -> Link | None:
+    """The link of the default route (IPv4's, else IPv6's), or None where there is none."""
+    async with AsyncIPRoute() as ipr:
+        known = {link.index: link for link in [_link(message) async for message in await ipr.get_links()]}
+        for family in (socket.AF_INET, socket.AF_INET6):
+            async for message in await ipr.get_default_routes(family=family):
+                found = known.get(message.get("oif") or 0)
+                if found is not None:
+                    return found
+    return None
+
+
+async def routes(namespace: str | None = None) -> set[Route]:
+    """Every route of ours in the main table."""
+    found: set[Route] = set()
+    async with AsyncIPRoute(netns=namespace) as ipr:
+        names = {link.index: link.name for link in [_link(message) async for message in await ipr.get_links()]}
+        for family in (socket.AF_INET, socket.AF_INET6):
+            async for message in await ipr.route("dump", family=family):
+                if message["proto"] == ROUTE_PROTOCOL and (message.get("table") or message["table"]) == _MAIN:
+                    found.add(_route(message, names))
+    return found
+
+
+async def events() -> AsyncIterator[str]:
+    """A word for each change of a link or a route (the message's name, such as RTM_DELROUTE), without end.
+
+    What changed is not told: whoever listens reads back. Losing events (ENOBUFS) is told as RESYNC.
+    """
+    async with AsyncIPRoute() as ipr:
+        await ipr.bind(groups=_GROUPS)
+        while True:
+            try:
+                async for message in ipr.get():
+                    if message.get("proto", 0) != ROUTE_PROTOCOL or message["event"] != "RTM_NEWROUTE":
+                        yield message["event"]
+            except OSError:
+                yield "RESYNC"
+
+
+class NetlinkRoutes:
+    """`kernel.routes.Routes` for the real kernel."""
+
+    def __init__(self, sock: NetlinkSocket, namespace: str | None = None) -> None:
+        self._socket = sock
+        self._namespace = namespace
+
+    async def read(self) -> set[Route]:
+        """See `Routes.read`."""
+        return await routes(self._namespace)
+
+    def change(self, added: Iterable[Route], removed: Iterable[Route] = ()) -> None:
+        """See `Routes.change`."""
+        send(self._socket, change_messages(added, removed, self._index_of))
+
+    def _index_of(self, name: str) -> int:
+        try:
+            (answer,) = self._socket.transact([get_link(name)])
+        except NetlinkError:
+            return 0
+        return link_of(answer.body)[0].index
+
+
+def _link(message: Any) -> Link:  # noqa: ANN401  # pyroute2's messages have no types
+    return Link(
+        index=message["index"],
+        name=message.get("ifname") or "",
+        up=bool(message["flags"] & _IFF_UP),
+        group=message.get("group") or 0,
+        alias=message.get("ifalias") or "",
+        mtu=message.get("mtu") or 0,
+    )
+
+
+def _route(message: Any, names: dict[int, str]) -> Route:  # noqa: ANN401
+    anywhere = "0.0.0.0" if message["family"] == socket.AF_INET else "::"  # noqa: S104  # a destination, not a listener
+    destination = ip_network(f"{message.get('dst') or anywhere}/{message['dst_len']}")
+    if message["type"] == _BLACKHOLE:
+        return Route(destination)
+    gateway = message.get("gateway")
+    if gateway:
+        return Route(destination, gateway=ip_address(gateway))
+    return Route(destination, interface=names.get(message.get("oif") or 0, ""))
