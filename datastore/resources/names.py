@@ -87,14 +87,14 @@ def parse_cidr(text: str, path: str) -> IPv4Network | IPv6Network:
     Raises:
         Invalid: no CIDR, or one with host bits set (10.0.0.5/24), which is more often a slip than a wish.
     """
-    _, _, length = text.partition("/")
+    address, _, length = text.partition("/")
     try:
         network = ip_network(text, strict=False)
     except ValueError:
         raise invalid(path, text, "is no CIDR") from None
-    if not (length.isascii() and length.isdigit()):
+    if length != str(network.prefixlen):
         raise invalid(path, text, f"is no CIDR; meant is perhaps {network}")
-    if ip_address(text.partition("/")[0]) != network.network_address:
+    if parse_address(address, path) != network.network_address:
         raise invalid(path, text, f"has host bits set; the network is {network}")
     return network
 
@@ -103,9 +103,13 @@ def parse_address(text: str, path: str) -> IPv4Address | IPv6Address:
     """The address that `text` names.
 
     Raises:
-        Invalid: it names none.
+        Invalid: it names none, or one with a zone (fe80::1%eth0), which means something on one machine only; besides,
+            `ipaddress` lets any character stand in a zone.
     """
     try:
-        return ip_address(text)
+        address = ip_address(text)
     except ValueError:
         raise invalid(path, text, "is no IP address") from None
+    if "%" in text:
+        raise invalid(path, text, "has a zone, which means nothing to other machines")
+    return address
