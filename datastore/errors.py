@@ -9,6 +9,7 @@
     ├── Invalid         the object itself is wrong; names the field
     ├── Unavailable     certainly not applied; trying again later is safe
     ├── Unknown         perhaps applied, now or later
+    ├── UnknownKind     no resource is called so
     └── UnsupportedDatastore   no driver for that address
 
 A driver translates its library's exceptions where it names that library. Callers retry on `Conflict` and
@@ -80,6 +81,16 @@ class Unavailable(StoreError):
 
 class Unknown(StoreError):
     """The answer was lost: what was asked may have been applied, or may still be."""
+
+
+class UnknownKind(StoreError):
+    """No resource is called `name`; `near` are names that look like it."""
+
+    def __init__(self, name: str, near: tuple[str, ...]) -> None:
+        hint = f"; meant is perhaps {' or '.join(near)}" if near else ""
+        super().__init__(f"no resource is called {name!r}{hint}")
+        self.name = name
+        self.near = near
 
 
 class UnsupportedDatastore(StoreError):

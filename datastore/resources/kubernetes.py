@@ -3,6 +3,7 @@
 Fields we have no name for are kept (see `value`), so that a file applied here is given back whole.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import msgspec
@@ -66,6 +67,10 @@ class Pod(Resource, frozen=True, kw_only=True):
 
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
+
+    def indexed(self) -> Mapping[str, frozenset[str]]:
+        """`namespace` and `node` (empty for a pod that isn't scheduled)."""
+        return {**super().indexed(), "node": frozenset({self.spec.node_name})}
 
 
 class NodeAddress(Value, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@
 asks for the default. The defaults are not filled in: `policy` decides what absence means.
 """
 
+from collections.abc import Sequence
 from ipaddress import IPv4Network
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ import msgspec
 from datastore.errors import Invalid
 from datastore.resources import names
 from datastore.resources.selector import LabelSelector
-from datastore.resources.value import Kind, Resource, Value
+from datastore.resources.value import Checked, Kind, Resource, Value, check_below
 
 PROTOCOLS = ("TCP", "UDP", "SCTP")
 """core/v1 Protocol; anything else is refused."""
@@ -96,7 +97,7 @@ class PolicyPeer(Value, frozen=True, kw_only=True):
             raise Invalid("ipBlock", "stands alone: no podSelector or namespaceSelector beside it")
         for field, part in given.items():
             if part is not None:
-                _check_below(part, field)
+                check_below(part, field)
 
 
 class IngressRule(Value, frozen=True, kw_only=True):
@@ -145,7 +146,7 @@ class NetworkPolicySpec(Value, frozen=True, kw_only=True):
         Raises:
             Invalid: names the field within the spec.
         """
-        _check_below(self.pod_selector, "podSelector")
+        check_below(self.pod_selector, "podSelector")
         _check_all(self.ingress, "ingress")
         _check_all(self.egress, "egress")
         for index, name in enumerate(self.policy_types):
@@ -167,7 +168,7 @@ class NetworkPolicy(Resource, frozen=True, kw_only=True):
             Invalid: names the field.
         """
         super().check()
-        _check_below(self.spec, "spec")
+        check_below(self.spec, "spec")
 
 
 def check_port(number: int, path: str) -> None:
@@ -191,15 +192,6 @@ def check_port_name(name: str, path: str) -> None:
         raise names.invalid(path, name, f"is no port name (at most {_IANA_NAME_MAX}, with a letter, without --)")
 
 
-def _check_below(
-    part: LabelSelector | IPBlock | PolicyPeer | PolicyPort | IngressRule | EgressRule | NetworkPolicySpec, path: str
-) -> None:
-    try:
-        part.check()
-    except Invalid as error:
-        raise error.below(path) from None
-
-
-def _check_all(parts: tuple[PolicyPort | PolicyPeer | IngressRule | EgressRule, ...], path: str) -> None:
+def _check_all(parts: Sequence[Checked], path: str) -> None:
     for index, part in enumerate(parts):
-        _check_below(part, f"{path}[{index}]")
+        check_below(part, f"{path}[{index}]")

@@ -7,7 +7,7 @@ import msgspec
 
 from datastore.errors import Invalid
 from datastore.resources import names
-from datastore.resources.value import Value
+from datastore.resources.value import Value, check_below
 
 Operator = Literal["In", "NotIn", "Exists", "DoesNotExist"]
 """metav1.LabelSelectorOperator."""
@@ -53,7 +53,4 @@ class LabelSelector(Value, frozen=True, kw_only=True):
         """
         names.check_labels(self.match_labels, "matchLabels")
         for index, expression in enumerate(self.match_expressions):
-            try:
-                expression.check()
-            except Invalid as error:
-                raise error.below(f"matchExpressions[{index}]") from None
+            check_below(expression, f"matchExpressions[{index}]")
