@@ -1,0 +1,261 @@
+"""Giving, adopting and taking back addresses for one node.
+
+    assign   1. what the handle has already is adopted: a CAS that writes a new id, so every older id is void
+             2. a block of this node with room
+             3. a new block (`ipam.claim`)
+             4. unless affinity is strict, an address of another node's block (borrowed)
+    release  by (block, ordinal, id), or everything of a handle, looked up by a fresh list
+
+Every choice that was made on a stale mirror loses its compare-and-swap and is made again. What the mirror is never used
+for is to say that a handle has nothing: a handle whose last holder left an intent is looked up afresh.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from datastore.resources.ippool import IPPool
+from datastore.store import Store
+from ipam.block import Address, Block, Held, Network, Owner
+from ipam.changes import Adopt, Assign, Release
+from ipam.claim import Claimer
+from ipam.errors import BlockFull, NoAddress, NoPool, NotSettled
+from ipam.group_commit import BlockWriter, Moved, Pause
+from ipam.handles import Hold
+from ipam.mirror import Mirror
+from ipam.pools import Pool, cells, eligible
+
+DEFAULT_COOLDOWN_S = 30.0
+"""How long a released address rests: as long as an unanswered UDP flow lives in conntrack."""
+IDLE_S = 300.0
+"""How long a block must have been empty before it is given back."""
+_TRIES = 40
+"""Choices of a block before an assign gives up; each one was lost to somebody else's progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The families asked for, each with the pools it may come from (names or CIDRs; none: every enabled pool)."""
+
+    families: tuple[int, ...]
+    pools: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an administrator sets (ClusterConfiguration)."""
+
+    strict_affinity: bool = False
+    cooldown_s: float = DEFAULT_COOLDOWN_S
+
+
+def draw_id() -> str:
+    """A new allocation id: 64 random bits as 16 hex digits."""
+    return secrets.token_hex(8)
+
+
+class Allocator:
+    """The addresses of one node; `load` it first."""
+
+    def __init__(
+        self,
+        store: Store,
+        node: str,
+        machine: str,
+        *,
+        clock: Callable[[], float] = time.time,
+        draw: Callable[[], str] = draw_id,
+        pause: Pause = asyncio.sleep,
+    ) -> None:
+        self.settings = Settings()
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when `networks` or `borrowed` may have changed."""
+        self._store = store
+        self._clock = clock
+        self._draw = draw
+        self._mirror = Mirror(store, node, machine, pause)
+        self._claimer = Claimer(store, self._mirror, clock, pause)
+        self._pools: tuple[IPPool, ...] | None = None
+        self._closing: frozenset[str] = frozenset()
+        """Blocks on their way back, from which nothing is given."""
+        self._claiming = {4: asyncio.Lock(), 6: asyncio.Lock()}
+
+    async def load(self) -> None:
+        """Read this node's blocks, and those it borrows from.
+
+        Raises:
+            StoreError: the store can't be read.
+        """
+        await self._mirror.list_mine()
+        self.on_change()
+
+    def set_pools(self, pools: Iterable[IPPool]) -> None:
+        """The pools as a watch last saw them; without any, and where they don't suffice, the store is asked."""
+        self._pools = tuple(pools)
+
+    def networks(self) -> frozenset[Network]:
+        """The blocks that are to be routed to this node."""
+        closing = {block.network for block in self._mirror.blocks() if block.name in self._closing}
+        return self._mirror.networks() - closing
+
+    def borrowed(self) -> frozenset[Address]:
+        """This node's addresses in other nodes' blocks."""
+        return self._mirror.borrowed()
+
+    async def assign(self, owner: Owner, wanted: Wanted, hold: Hold) -> tuple[Held, ...]:
+        """One address of each family wanted, persisted; all of them or none.
+
+        Raises:
+            NoPool, NoAddress: and nothing was assigned.
+            NotSettled: perhaps assigned; `hold` stays uncertain, so the next look-up of the handle is a fresh one.
+            StoreError: the store can't be used; nothing was assigned, or `hold` stays uncertain.
+        """
+        pools = await self._eligible(wanted)
+        known = await self.find(owner.handle) if hold.uncertain else self._mirror.of_handle(owner.handle)
+        hold.intend()
+        tries = [self._assign_family(owner, family, pools[family], known) for family in wanted.families]
+        outcomes = await asyncio.gather(*tries, return_exceptions=True)
+        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        given = tuple(outcome for outcome in outcomes if isinstance(outcome, Held))
+        self.on_change()
+        if not failures:
+            return given
+        await self.release(given)
+        if not any(isinstance(failure, NotSettled) for failure in failures):
+            hold.settle()
+        raise failures[0]
+
+    async def release(self, held: Iterable[Held], *, certain: bool = True) -> None:
+        """Free allocations by id; what has gone already, or belongs to another by now, is left alone.
+
+        With `certain` false the write that made them was lost and may still land: a write on the block is won, so
+        that it can't any more.
+
+        Raises:
+            StoreError, NotSettled: the store can't be used; try again later.
+        """
+        frees = [self._release_one(one, certain) for one in held]
+        outcomes = await asyncio.gather(*frees, return_exceptions=True)
+        self.on_change()
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def release_handle(self, handle: str) -> tuple[Held, ...]:
+        """Free whatever a handle has, as a fresh list shows it; gives what was freed.
+
+        Raises:
+            StoreError, NotSettled: the store can't be used; try again later.
+        """
+        found = await self.find(handle)
+        await self.release(found)
+        return found
+
+    async def find(self, handle: str) -> tuple[Held, ...]:
+        """What a handle has, by a fresh list.
+
+        Raises:
+            StoreError: the store can't be read.
+        """
+        return tuple(held for block in await self._mirror.list_mine() for held in block.of_handle(handle))
+
+    async def give_back(self, withdraw: Callable[[], Awaitable[None]]) -> int:
+        """Give back blocks that have long been empty; `withdraw` takes them out of the Node first. Gives how many.
+
+        Raises:
+            StoreError: the store can't be used; blocks that were not deleted are used again.
+        """
+        idle = [block for block in self._mirror.blocks() if self._is_idle(block)]
+        self._closing = frozenset(block.name for block in idle)
+        try:
+            if idle:
+                await withdraw()
+            return sum([await self._claimer.delete(block) for block in idle])
+        finally:
+            self._closing = frozenset()
+            self.on_change()
+
+    async def _eligible(self, wanted: Wanted) -> dict[int, tuple[Pool, ...]]:
+        if self._pools is not None:
+            with contextlib.suppress(NoPool):
+                return _eligible(self._pools, wanted)
+        return _eligible((await self._store.list(IPPool)).items, wanted)
+
+    async def _assign_family(self, owner: Owner, family: int, pools: Sequence[Pool], known: Sequence[Held]) -> Held:
+        for held in known:
+            if held.address.version == family:
+                with contextlib.suppress(Moved):
+                    return await self._adopt(owner, held)
+        for _ in range(_TRIES):
+            writer = self._with_room(pools) or await self._claim(family, pools)
+            if writer is None:
+                return await self._borrow(owner, family, pools)
+            with contextlib.suppress(BlockFull, Moved):
+                return await self._assign_in(writer, owner)
+        raise NoAddress(family, tuple(pool.name for pool in pools))
+
+    async def _assign_in(self, writer: BlockWriter, owner: Owner) -> Held:
+        if writer.block is None:
+            raise Moved("that was chosen")
+        record = writer.block.record
+        affinity = (record.spec.node, record.spec.machine)
+        opens_at = record.revision if self._mirror.is_mine(writer.block) and not record.spec.ready else ""
+        change = Assign(owner, self._draw(), self._clock(), self.settings.cooldown_s, affinity, opens_at)
+        return _found(change.id, await writer.submit(change))
+
+    async def _adopt(self, owner: Owner, held: Held) -> Held:
+        writer = await self._mirror.writer_of(held.block)
+        if writer is None:
+            raise Moved(held.block)
+        change = Adopt(held, owner, self._draw(), self._clock())
+        return _found(change.id, await writer.submit(change))
+
+    def _with_room(self, pools: Sequence[Pool]) -> BlockWriter | None:
+        """The first of this node's blocks that has an address to give."""
+        for block in self._mirror.blocks():
+            if block.name in self._closing or not self._mirror.is_mine(block) or not self._mirror.is_usable(block):
+                continue
+            if any(pool.holds(block) for pool in pools):
+                writer = self._mirror.with_room(block.name, self._clock(), self.settings.cooldown_s)
+                if writer is not None:
+                    return writer
+        return None
+
+    async def _claim(self, family: int, pools: Sequence[Pool]) -> BlockWriter | None:
+        """A block of this node with room, newly claimed unless another call has just done it; None: no block left."""
+        async with self._claiming[family]:
+            return self._with_room(pools) or await self._claimer.claim(pools)
+
+    async def _borrow(self, owner: Owner, family: int, pools: Sequence[Pool]) -> Held:
+        for pool in () if self.settings.strict_affinity else pools:
+            for cell in cells(pool, self._mirror.node):
+                for block in await self._mirror.list_cell(cell):
+                    if block.record.spec.ready and pool.holds(block) and not self._mirror.is_mine(block):
+                        with contextlib.suppress(BlockFull, Moved):
+                            return await self._assign_in(self._mirror.learn(block), owner)
+        raise NoAddress(family, tuple(pool.name for pool in pools))
+
+    async def _release_one(self, held: Held, certain: bool) -> None:
+        writer = await self._mirror.writer_of(held.block)
+        if writer is not None:
+            await writer.submit(Release(held, self._clock(), must_write=not certain))
+
+    def _is_idle(self, block: Block) -> bool:
+        if not (self._mirror.is_mine(block) and block.record.spec.ready and block.empty):
+            return False
+        return block.idle_since() + IDLE_S <= self._clock()
+
+
+def _eligible(pools: Iterable[IPPool], wanted: Wanted) -> dict[int, tuple[Pool, ...]]:
+    listed = tuple(pools)
+    return {family: eligible(listed, family, wanted.pools.get(family, ())) for family in wanted.families}
+
+
+def _found(allocation_id: str, block: Block | None) -> Held:
+    held = block.of_id(allocation_id) if block is not None else None
+    if held is None:
+        raise Moved(block.name if block is not None else "that was chosen")
+    return held

@@ -1,0 +1,169 @@
+"""A block's algebra: assign, adopt, release; each gives a new block and never touches the store.
+
+    ordinal   0 1 2 3 4 5 6 ... size-1
+              a a r a r | never used        a: allocated, r: released and waiting, oldest first
+                        fresh
+
+Addresses that were never used go first, then the one that was released longest ago, once it has cooled: a reused
+address may still be in somebody's conntrack or cache. All addresses of a block are ordinary: pods are /32 hosts, so no
+network or broadcast address is set aside.
+
+After pycalico's AllocationBlock, whose ideas these are (one key, one CAS, ordinals, a FIFO of free ones).
+"""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+import msgspec
+
+from datastore.resources.ipblock import Allocation, IPBlock, IPBlockSpec, block_cidr, block_name, cell_of
+from datastore.resources.value import Metadata
+from ipam.errors import BlockFull
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who asks for an address."""
+
+    handle: str
+    node: str
+    pod: str = ""
+    namespace: str = ""
+    uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One allocation, named so that nobody else's can be meant: a later owner of the address has another id."""
+
+    block: str
+    ordinal: int
+    id: str
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """An IPBlock with what can be done to it; made by `Block.read`. Times are Unix seconds."""
+
+    record: IPBlock
+    network: Network
+    """The CIDR, which the name says too; here because parsing it at each step costs more than all the rest."""
+
+    @classmethod
+    def read(cls, record: IPBlock) -> "Block":
+        """The block that an object of the store is."""
+        return cls(record, block_cidr(record.name))
+
+    @property
+    def name(self) -> str:
+        """The object's name."""
+        return self.record.name
+
+    @property
+    def empty(self) -> bool:
+        """Whether nobody owns an address of it."""
+        return not self.record.spec.allocations
+
+    def address_of(self, ordinal: int) -> Address:
+        """The address at an ordinal."""
+        return self.network.network_address + ordinal
+
+    def room(self, now: float, cooldown_s: float) -> int:
+        """How many addresses could be given at `now`."""
+        spec = self.record.spec
+        fresh = self.network.num_addresses - spec.fresh
+        return fresh + sum(_cool(at, now, cooldown_s) for _, at in spec.released)
+
+    def assign(self, owner: Owner, allocation_id: str, now: float, cooldown_s: float) -> tuple["Block", Held]:
+        """Give `owner` an address under an id that the caller has just drawn.
+
+        Raises:
+            BlockFull: there is none to give at `now`.
+        """
+        spec = self.record.spec
+        released, fresh = spec.released, spec.fresh
+        if fresh < self.network.num_addresses:
+            ordinal, fresh = fresh, fresh + 1
+        else:
+            place = next((n for n, (_, at) in enumerate(released) if _cool(at, now, cooldown_s)), None)
+            if place is None:
+                raise BlockFull(self.network)
+            ordinal, released = released[place][0], released[:place] + released[place + 1 :]
+        allocations = {**spec.allocations, str(ordinal): _allocation(owner, allocation_id, now)}
+        changed = self._with(allocations=allocations, released=_not_ahead(released, now), fresh=fresh)
+        return changed, changed.held(ordinal)
+
+    def adopt(self, ordinal: int, owner: Owner, allocation_id: str, now: float) -> tuple["Block", Held]:
+        """Give `owner`, who has the address already, a new id for it: every older id of it is void from then on."""
+        allocation = _allocation(owner, allocation_id, now)
+        changed = self._with(allocations={**self.record.spec.allocations, str(ordinal): allocation})
+        return changed, changed.held(ordinal)
+
+    def release(self, ordinal: int, allocation_id: str, now: float) -> "Block":
+        """Free an ordinal if it still has this id; otherwise the block as it is, for the address is another's now."""
+        spec = self.record.spec
+        found = spec.allocations.get(str(ordinal))
+        if found is None or found.id != allocation_id:
+            return self
+        left = {key: value for key, value in spec.allocations.items() if key != str(ordinal)}
+        return self._with(allocations=left, released=(*_not_ahead(spec.released, now), (ordinal, now)))
+
+    def made_ready(self) -> "Block":
+        """The block once no other overlaps it."""
+        return self._with(ready=True)
+
+    def held(self, ordinal: int) -> Held:
+        """The allocation at an ordinal that is allocated."""
+        return Held(self.name, ordinal, self.record.spec.allocations[str(ordinal)].id, self.address_of(ordinal))
+
+    def of_handle(self, handle: str) -> tuple[Held, ...]:
+        """Every allocation of a handle."""
+        owned = self.record.spec.allocations.items()
+        return tuple(self.held(int(key)) for key, allocation in owned if allocation.handle == handle)
+
+    def of_id(self, allocation_id: str) -> Held | None:
+        """The allocation that carries an id, if it is here."""
+        owned = self.record.spec.allocations.items()
+        return next((self.held(int(key)) for key, found in owned if found.id == allocation_id), None)
+
+    def idle_since(self) -> float:
+        """When the last address was released, or the block claimed; only meaningful while it is empty."""
+        spec = self.record.spec
+        return max((at for _, at in spec.released), default=spec.claimed_at)
+
+    def _with(self, **changes: object) -> "Block":
+        spec = msgspec.structs.replace(self.record.spec, **changes)
+        return Block(msgspec.structs.replace(self.record, spec=spec), self.network)
+
+
+def new_block(network: Network, pool: str, node: str, machine: str, now: float) -> Block:
+    """An empty block that isn't ready, as it is created."""
+    spec = IPBlockSpec(
+        cidr=str(network), pool=pool, cell=str(cell_of(network)), node=node, machine=machine, claimed_at=now
+    )
+    return Block(IPBlock(metadata=Metadata(name=block_name(network)), spec=spec), network)
+
+
+def _allocation(owner: Owner, allocation_id: str, now: float) -> Allocation:
+    return Allocation(
+        handle=owner.handle,
+        id=allocation_id,
+        pod=owner.pod,
+        namespace=owner.namespace,
+        uid=owner.uid,
+        node=owner.node,
+        since=now,
+    )
+
+
+def _cool(released_at: float, now: float, cooldown_s: float) -> bool:
+    return released_at + cooldown_s <= now
+
+
+def _not_ahead(released: tuple[tuple[int, float], ...], now: float) -> tuple[tuple[int, float], ...]:
+    """Release times by a clock that was ahead count as now, so that such an address cools like any other."""
+    return tuple((ordinal, min(at, now)) for ordinal, at in released)

@@ -1,0 +1,61 @@
+"""What IPAM can say no with.
+
+    IpamError
+    ├── BlockFull       this block has no address to give now
+    ├── NoPool          a family was asked for that no enabled pool serves
+    ├── NoAddress       every pool that may serve is exhausted
+    ├── HandleBusy      somebody else works on this handle and didn't end in time
+    └── NotSettled      the store's answers were lost again and again; the outcome isn't known
+
+Errors of the store pass through as they are.
+"""
+
+from ipaddress import IPv4Network, IPv6Network
+
+
+class IpamError(Exception):
+    """Every error of this package."""
+
+
+class BlockFull(IpamError):
+    """Every address of `cidr` is taken, or too recently released."""
+
+    def __init__(self, cidr: IPv4Network | IPv6Network) -> None:
+        super().__init__(f"block {cidr} has no free address")
+        self.cidr = cidr
+
+
+class NoPool(IpamError):
+    """No enabled pool serves `family` (4 or 6), among those asked for."""
+
+    def __init__(self, family: int, asked: tuple[str, ...]) -> None:
+        among = f" among {', '.join(asked)}" if asked else ""
+        super().__init__(f"no enabled IPv{family} pool{among}; `tortiectl get ippools` lists them")
+        self.family = family
+        self.asked = asked
+
+
+class NoAddress(IpamError):
+    """The pools that may serve `family` have nothing left: neither a free address of this node nor a free block."""
+
+    def __init__(self, family: int, pools: tuple[str, ...]) -> None:
+        super().__init__(f"no free IPv{family} address in {', '.join(pools)}")
+        self.family = family
+        self.pools = pools
+
+
+class HandleBusy(IpamError):
+    """Another call for `handle` is still under way."""
+
+    def __init__(self, handle: str) -> None:
+        super().__init__(f"another call for {handle} is still under way")
+        self.handle = handle
+
+
+class NotSettled(IpamError):
+    """After `tries` tries it is still not known whether a write on `block` was applied."""
+
+    def __init__(self, block: str, tries: int) -> None:
+        super().__init__(f"the datastore's answers about block {block} were lost {tries} times")
+        self.block = block
+        self.tries = tries

@@ -1,0 +1,122 @@
+"""One holder of a handle at a time, and a note on disk of what may be in flight for it.
+
+A runtime may call ADD and DEL of one attachment at once, through the agent and, with the agent down, through
+`python -m cni`: a flock on the handle's file puts them in a row across processes, an asyncio lock within one.
+
+The same file is the intent: while it has content, a write for this handle may have been sent whose outcome nobody
+recorded. The next holder then looks the handle up by a fresh list instead of trusting its mirror. It needs no fsync: a
+machine that lost power has lost its pods too, and their handles never come back.
+
+Source: flock(2). The file is removed by its holder only while it is locked, and a lock won on a file that has been
+removed since is taken again (the usual race of lock files).
+"""
+
+import asyncio
+import fcntl
+import hashlib
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ipam.errors import HandleBusy
+
+WAIT_S = 30.0
+"""How long a call waits for another of the same handle; a runtime gives an ADD minutes."""
+_POLL_S = 0.01
+
+
+class Hold:
+    """A handle, held."""
+
+    def __init__(self, handle: str, fd: int, path: Path, uncertain: bool) -> None:
+        self.handle = handle
+        self.uncertain = uncertain
+        """An earlier holder left with a write in flight, or died: look up by a fresh list."""
+        self._fd = fd
+        self._path = path
+        self._intent = uncertain
+
+    def intend(self) -> None:
+        """Note that a write for this handle is about to be sent."""
+        if not self._intent:
+            os.pwrite(self._fd, self.handle.encode(), 0)
+            self._intent = True
+
+    def settle(self) -> None:
+        """Note that the outcome of every write is known and recorded."""
+        self._intent = False
+
+    def leave(self) -> None:
+        """Let the next holder in; `Handles.hold` calls it."""
+        if not self._intent:
+            self._path.unlink(missing_ok=True)
+        os.close(self._fd)
+
+
+@dataclass
+class _Row:
+    """Who waits for one handle within this process."""
+
+    lock: asyncio.Lock
+    users: int = 0
+
+
+class Handles:
+    """The handles of one node, in a folder shared by everything that assigns there."""
+
+    def __init__(self, folder: Path, wait_s: float = WAIT_S) -> None:
+        self._folder = folder
+        self._wait_s = wait_s
+        self._rows: dict[str, _Row] = {}
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    @asynccontextmanager
+    async def hold(self, handle: str) -> AsyncIterator[Hold]:
+        """Be the only one who works on this handle.
+
+        Raises:
+            HandleBusy: somebody else still is, after the wait.
+        """
+        row = self._rows.setdefault(handle, _Row(asyncio.Lock()))
+        row.users += 1
+        try:
+            async with asyncio.timeout(self._wait_s) as limit, row.lock:
+                limit.reschedule(None)
+                hold = await self._lock_file(handle)
+                try:
+                    yield hold
+                finally:
+                    hold.leave()
+        except TimeoutError:
+            raise HandleBusy(handle) from None
+        finally:
+            row.users -= 1
+            if not row.users:
+                del self._rows[handle]
+
+    async def _lock_file(self, handle: str) -> Hold:
+        path = self._folder / hashlib.sha256(handle.encode()).hexdigest()[:40]
+        for _ in range(int(self._wait_s / _POLL_S) + 1):
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_at(fd, path):
+                    return Hold(handle, fd, path, uncertain=os.fstat(fd).st_size > 0)
+            except BlockingIOError:
+                await asyncio.sleep(_POLL_S)
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+        raise HandleBusy(handle)
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        there = os.stat(path)
+    except FileNotFoundError:
+        return False
+    here = os.fstat(fd)
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)

@@ -1,0 +1,143 @@
+"""A block's algebra: pictures, laws, and that nothing but the right id frees an address."""
+
+from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ipam.block import Block, Owner, new_block
+from ipam.errors import BlockFull
+
+NOW = 1_000_000.0
+COOLDOWN = 30.0
+POD = Owner("net.c1.eth0", "node-1", "web", "shop")
+ID = "00000000000000aa"
+
+
+def block(picture: str, released_at: float = 0.0) -> Block:
+    """`x` allocated, `r` released at `released_at` plus its place, `.` never used (only at the end)."""
+    made = new_block(IPv4Network("10.0.0.0/29"), "pool", "node-1", "m1", NOW).made_ready()
+    padded = picture.ljust(8, ".")
+    for ordinal in range(len(padded.rstrip("."))):
+        made, _ = made.assign(Owner(f"h{ordinal}", "node-1"), f"{ordinal:016x}", NOW, COOLDOWN)
+    for ordinal, letter in enumerate(padded):
+        if letter == "r":
+            made = made.release(ordinal, f"{ordinal:016x}", released_at + ordinal)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        pytest.param("", "10.0.0.0", id="an empty block gives its first address"),
+        pytest.param("xx", "10.0.0.2", id="then the next"),
+        pytest.param("xrx", "10.0.0.3", id="what was never used goes before what was released"),
+        pytest.param("xxxxxxx", "10.0.0.7", id="the last address is usable"),
+        pytest.param("xxrxxrxx", "10.0.0.2", id="then what was released longest ago"),
+    ],
+)
+def test_assign_chooses_what_rested_longest(picture: str, expected: str) -> None:
+    _, held = block(picture).assign(POD, ID, NOW, COOLDOWN)
+    assert held.address == IPv4Address(expected)
+
+
+@pytest.mark.parametrize(
+    ("released_at", "full"),
+    [
+        pytest.param(NOW - COOLDOWN - 2, False, id="cooled"),
+        pytest.param(NOW - COOLDOWN - 2 + 0.001, True, id="a moment too early"),
+        pytest.param(NOW, True, id="just released"),
+    ],
+)
+def test_a_released_address_rests_for_the_cooldown(released_at: float, full: bool) -> None:
+    found = block("xxrxxxxx", released_at)
+    assert found.room(NOW, COOLDOWN) == (0 if full else 1)
+    if full:
+        with pytest.raises(BlockFull, match=r"10\.0\.0\.0/29"):
+            found.assign(POD, ID, NOW, COOLDOWN)
+    else:
+        assert found.assign(POD, ID, NOW, COOLDOWN)[1].ordinal == 2
+
+
+def test_an_address_released_by_a_clock_ahead_counts_as_released_now() -> None:
+    found = block("xxrxxxxx", NOW + 86_400)
+    written = found.release(7, f"{7:016x}", NOW)
+    assert written.room(NOW + COOLDOWN, COOLDOWN) == 2
+
+
+def test_the_oldest_that_has_cooled_is_taken_even_behind_one_that_has_not() -> None:
+    both = block("xxxrxrxx", NOW - 100)
+    spec = msgspec.structs.replace(both.record.spec, released=((3, NOW), (5, NOW - 100)))
+    found = Block(msgspec.structs.replace(both.record, spec=spec), both.network)
+    assert found.assign(POD, ID, NOW, COOLDOWN)[1].ordinal == 5
+
+
+@pytest.mark.parametrize("wrong", ["00000000000000ff", ""])
+def test_release_with_another_id_changes_nothing(wrong: str) -> None:
+    found, held = block("xx").assign(POD, ID, NOW, COOLDOWN)
+    assert found.release(held.ordinal, wrong, NOW) is found
+
+
+def test_adopting_makes_every_older_id_void() -> None:
+    first, held = block("").assign(POD, ID, NOW, COOLDOWN)
+    second, again = first.adopt(held.ordinal, POD, "00000000000000bb", NOW)
+    assert again.address == held.address
+    assert second.release(held.ordinal, ID, NOW) is second
+    assert second.release(held.ordinal, again.id, NOW).empty
+
+
+def test_a_block_is_idle_since_its_last_release_or_its_claim() -> None:
+    assert block("").idle_since() == NOW
+    assert block("r", NOW + 50).idle_since() == NOW + 50
+
+
+def test_handles_and_ids_are_found() -> None:
+    found, held = block("xx").assign(POD, ID, NOW, COOLDOWN)
+    assert found.of_handle(POD.handle) == (held,)
+    assert found.of_handle("net.c1.eth1") == ()
+    assert found.of_id(ID) == held
+    assert found.of_id("nothing") is None
+
+
+def test_an_ipv6_block_gives_ipv6_addresses() -> None:
+    made = new_block(ip_network("fd65::40/122"), "pool6", "node-1", "m1", NOW).made_ready()
+    assert made.assign(POD, ID, NOW, COOLDOWN)[1].address == ip_address("fd65::40")
+
+
+@given(st.text(alphabet="xr", max_size=8))
+def test_release_undoes_assign_but_for_the_rest(picture: str) -> None:
+    before = block(picture, NOW - 1000)
+    if not before.room(NOW, COOLDOWN):
+        return
+    after, held = before.assign(POD, ID, NOW, COOLDOWN)
+    undone = after.release(held.ordinal, ID, NOW)
+    assert undone.record.spec.allocations == before.record.spec.allocations
+    assert {n for n, _ in undone.record.spec.released} >= {n for n, _ in before.record.spec.released}
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 7)), max_size=60))
+def test_every_path_keeps_the_record_consistent_and_no_address_twice(steps: list[tuple[bool, int]]) -> None:
+    found = block("")
+    for number, (assigning, ordinal) in enumerate(steps):
+        now = NOW + number * 10
+        if assigning:
+            if found.room(now, COOLDOWN):
+                found, _ = found.assign(Owner(f"h{number}", "node-1"), f"{number + 256:016x}", now, COOLDOWN)
+        else:
+            held = found.record.spec.allocations.get(str(ordinal))
+            found = found.release(ordinal, held.id if held else ID, now)
+        found.record.check()
+        released = {n for n, _ in found.record.spec.released}
+        taken = {int(text) for text in found.record.spec.allocations}
+        assert not released & taken
+        assert released | taken == set(range(found.record.spec.fresh))
+
+
+def test_values_are_never_changed_in_place() -> None:
+    before = block("xx")
+    bytes_before = msgspec.json.encode(before.record)
+    before.assign(POD, ID, NOW, COOLDOWN)
+    before.release(0, f"{0:016x}", NOW)
+    assert msgspec.json.encode(before.record) == bytes_before

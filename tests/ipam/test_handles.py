@@ -1,0 +1,121 @@
+"""One holder of a handle at a time, across tasks and processes, and an intent that outlives its holder."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ipam.errors import HandleBusy
+from ipam.handles import Handles
+
+HOLD_AND_WAIT = """
+import asyncio, sys
+from pathlib import Path
+from ipam.handles import Handles
+
+async def main():
+    async with Handles(Path(sys.argv[1])).hold(sys.argv[2]) as hold:
+        if sys.argv[3] == "intend":
+            hold.intend()
+        print("held", flush=True)
+        sys.stdin.read()
+
+asyncio.run(main())
+"""
+
+
+async def test_two_tasks_hold_one_handle_in_turn(tmp_path: Path) -> None:
+    handles, order = Handles(tmp_path), []
+
+    async def work(name: str) -> None:
+        async with handles.hold("a"):
+            order.append(f"{name} in")
+            await asyncio.sleep(0)
+            order.append(f"{name} out")
+
+    await asyncio.gather(work("first"), work("second"), work("third"))
+    assert order == ["first in", "first out", "second in", "second out", "third in", "third out"]
+
+
+async def test_different_handles_do_not_wait(tmp_path: Path) -> None:
+    handles = Handles(tmp_path)
+    async with handles.hold("a"), handles.hold("b"):
+        pass
+
+
+async def test_a_hold_without_intent_leaves_nothing(tmp_path: Path) -> None:
+    async with Handles(tmp_path).hold("a") as hold:
+        assert not hold.uncertain
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_an_intent_that_was_not_settled_is_there_for_the_next_holder_until_it_settles(tmp_path: Path) -> None:
+    handles = Handles(tmp_path)
+    async with handles.hold("a") as hold:
+        hold.intend()
+    for _ in range(2):
+        async with handles.hold("a") as hold:
+            assert hold.uncertain
+    async with handles.hold("a") as hold:
+        hold.settle()
+    async with handles.hold("a") as hold:
+        assert not hold.uncertain
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_who_waits_too_long_is_told(tmp_path: Path) -> None:
+    handles = Handles(tmp_path, wait_s=0.05)
+    async with handles.hold("a"):
+        with pytest.raises(HandleBusy, match="a is still under way"):
+            async with handles.hold("a"):
+                pass
+    async with handles.hold("a"):
+        pass
+
+
+async def test_a_long_hold_is_not_cut_off_by_the_limit_on_waiting(tmp_path: Path) -> None:
+    async with Handles(tmp_path, wait_s=0.02).hold("a"):
+        await asyncio.sleep(0.06)
+
+
+@pytest.mark.parametrize("intend", [True, False])
+async def test_another_process_is_waited_for_and_what_it_left_when_killed_is_seen(tmp_path: Path, intend: bool) -> None:
+    argv = [sys.executable, "-c", HOLD_AND_WAIT, str(tmp_path), "a", "intend" if intend else "no"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        if other.stdout is None:
+            pytest.fail("no pipe")
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(HandleBusy):
+            async with Handles(tmp_path, wait_s=0.05).hold("a"):
+                pass
+        other.kill()
+        other.wait()
+        async with Handles(tmp_path).hold("a") as hold:
+            assert hold.uncertain is intend
+            hold.settle()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_many_holders_in_many_processes_never_meet(tmp_path: Path) -> None:
+    program = """
+import asyncio, os, sys
+from pathlib import Path
+from ipam.handles import Handles
+
+async def main():
+    handles, counter = Handles(Path(sys.argv[1]) / "locks"), Path(sys.argv[1]) / "counter"
+    for _ in range(60):
+        async with handles.hold("a"):
+            seen = int(counter.read_text())
+            await asyncio.sleep(0)
+            counter.write_text(str(seen + 1))
+
+asyncio.run(main())
+"""
+    (tmp_path / "counter").write_text("0")
+    argv = [sys.executable, "-c", program, str(tmp_path)]
+    processes = [subprocess.Popen(argv) for _ in range(4)]
+    assert [process.wait() for process in processes] == [0] * 4
+    assert (tmp_path / "counter").read_text() == "240"
