@@ -1,6 +1,6 @@
 """Which backend a node uses, and what of iptables-save is ours."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -46,7 +46,7 @@ def test_the_backend_is_the_one_that_this_node_uses(node: Namespace, commands: l
 
 
 class NoIptables:
-    def run(self, argv: tuple[str, ...], stdin: str = "") -> str:
+    def run(self, argv: Sequence[str], stdin: str = "") -> str:
         raise CommandFailed(argv, 127, "not installed", stdin)
 
 
