@@ -108,10 +108,13 @@ class Allocator:
     async def assign(self, owner: Owner, wanted: Wanted, hold: Hold) -> tuple[Held, ...]:
         """One address of each family wanted, persisted; all of them or none.
 
+        What the handle had before stays its own, adopted, also when another family fails: `hold` stays uncertain then,
+        as it does whenever an outcome isn't known, and the next look-up of the handle is a fresh one.
+
         Raises:
-            NoPool, NoAddress: and nothing was assigned.
-            NotSettled: perhaps assigned; `hold` stays uncertain, so the next look-up of the handle is a fresh one.
-            StoreError: the store can't be used; nothing was assigned, or `hold` stays uncertain.
+            NoPool, NoAddress: and nothing new was assigned.
+            NotSettled: perhaps assigned.
+            StoreError: the store can't be used.
         """
         pools = await self._eligible(wanted)
         known = await self.find(owner.handle) if hold.uncertain else self._mirror.of_handle(owner.handle)
@@ -123,8 +126,9 @@ class Allocator:
         self.on_change()
         if not failures:
             return given
-        await self.release(given)
-        if not any(isinstance(failure, NotSettled) for failure in failures):
+        had = {one.address for one in known}
+        await self.release(one for one in given if one.address not in had)
+        if not had and not any(isinstance(failure, NotSettled) for failure in failures):
             hold.settle()
         raise failures[0]
 

@@ -90,6 +90,11 @@ class NetlinkSocket:
         """A socket that somebody else opened in another namespace; `fd` is ours from now on."""
         return cls(socket.socket(fileno=fd))
 
+    @classmethod
+    def borrow(cls, fd: int) -> "NetlinkSocket":
+        """The same for a descriptor that stays the caller's to close."""
+        return cls(socket.socket(fileno=os.dup(fd)))
+
     def fileno(self) -> int:
         """The descriptor."""
         return self._socket.fileno()

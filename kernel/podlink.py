@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from kernel import batch
-from kernel.batch import F_CREATE, F_EXCL, F_REPLACE, Message
+from kernel.batch import F_CREATE, F_DUMP, F_EXCL, F_REPLACE, Message
 from kernel.links import REAP_GROUP, ROUTE_PROTOCOL, Link
 
 IPV4_FORWARDING, IPV4_SEND_REDIRECTS = 1, 6
@@ -23,7 +23,9 @@ IPV4_FORWARDING, IPV4_SEND_REDIRECTS = 1, 6
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-_NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
+NEWLINK = 16
+"""RTM_NEWLINK: how the kernel answers a request for links."""
+_DELLINK, _GETLINK, _SETLINK = 17, 18, 19
 _NEWADDR = 20
 _NEWROUTE, _DELROUTE = 24, 25
 _NEWNEIGH = 28
@@ -68,12 +70,17 @@ def new_veth(name: str, mac: bytes, peer: str, peer_netns: int, mtu: int) -> Mes
     )
     body = _IFINFO.pack(0, 0, 0, 0, 0) + batch.text(_IFLA_IFNAME, name) + batch.attribute(_IFLA_ADDRESS, mac)
     body += batch.u32(_IFLA_MTU, mtu) + info
-    return Message(_NEWLINK, F_CREATE | F_EXCL, body, f"veth {name} to {peer}")
+    return Message(NEWLINK, F_CREATE | F_EXCL, body, f"veth {name} to {peer}")
 
 
 def get_link(name: str) -> Message:
     """Ask for one link; read the answer with `link_of`."""
     return Message(_GETLINK, 0, _IFINFO.pack(0, 0, 0, 0, 0) + batch.text(_IFLA_IFNAME, name), f"link {name}")
+
+
+def list_links() -> Message:
+    """Ask for every link; read the answers with `link_of`."""
+    return Message(_GETLINK, F_DUMP, _IFINFO.pack(0, 0, 0, 0, 0), "links")
 
 
 def link_of(body: bytes) -> tuple[Link, bytes]:

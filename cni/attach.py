@@ -1,0 +1,217 @@
+r"""ADD: all of it, or nothing.
+
+    settle        removals of the same attachment that are still owed come first
+    record        not complete: start-up undoes what a dead ADD left
+    addresses     one CAS, persisted       \\  side by side: only work that needs no address
+    veth pair     straight into the pod    /   runs beside the CAS
+    connect       addresses and routes on both sides
+    record        complete
+    gate          the kernel enforces the pod's policies
+    answer        and the WorkloadEndpoint beside it
+
+Whatever fails, or is cancelled because the relay went away, is undone by DEL's own steps (`cni.detach.remove`).
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+import msgspec
+
+from cni.config import Call
+from cni.detach import Unfinished, remove, settle
+from cni.ending import to_the_end
+from cni.errors import CniError, InternalError, InvalidEnvironment, InvalidNamespace, TryAgainLater
+from cni.links import Pair, Taken
+from cni.node import Node, NotEnforced
+from cni.records import HeldAddress, Port, Record
+from cni.result import Result
+from datastore.errors import StoreError
+from ipam.allocator import Wanted
+from ipam.block import Held, Owner
+from ipam.errors import HandleBusy, IpamError
+from ipam.handles import Hold
+from kernel import netns
+from kernel.batch import NetlinkSocket
+from kernel.errors import KernelError
+from kernel.links import host_interface
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """The pod's namespace: its descriptor, and a netlink socket that speaks in it."""
+
+    fd: int
+    socket: NetlinkSocket
+
+
+async def add(node: Node, call: Call, inside: Inside) -> Result:
+    """Attach the pod and give what was made.
+
+    Raises:
+        CniError: with the SPEC's code; nothing of the attempt is left, or what is left is owed by the journal.
+    """
+    if netns.same_namespace(inside.fd):
+        raise InvalidNamespace("CNI_NETNS is this node's own network namespace", call.netns)
+    if not (call.assign_ipv4 or call.assign_ipv6):
+        raise TryAgainLater("no address family to assign", "ipam.assign_ipv4 and ipam.assign_ipv6 are both false")
+    try:
+        async with node.handles.hold(call.attachment.handle) as hold:
+            return await _add_held(node, call, inside, hold)
+    except HandleBusy as error:
+        raise TryAgainLater("the attachment is busy", str(error)) from error
+
+
+async def _add_held(node: Node, call: Call, inside: Inside, hold: Hold) -> Result:
+    try:
+        await settle(node, call.attachment, hold)
+        before = node.records.read(call.attachment)
+        if before is not None and _is_attached(node, before, call):
+            return await _again(node, call, hold, before)
+        if before is not None:
+            await remove(node, call.attachment, hold)
+    except Unfinished as error:
+        raise TryAgainLater("an earlier removal of this attachment is still owed", error.reason) from error
+    except (StoreError, IpamError, KernelError, NotEnforced) as error:
+        raise _told(error) from error
+    try:
+        return await _attach(node, call, inside, hold)
+    except BaseException as error:
+        log.warning("the ADD of %s/%s is undone: %r", call.pod.namespace, call.pod.name, error)
+        await to_the_end(_undo(node, call, hold))
+        if isinstance(error, StoreError | IpamError | KernelError | NotEnforced):
+            raise _told(error) from error
+        raise
+
+
+async def _attach(node: Node, call: Call, inside: Inside, hold: Hold) -> Result:
+    record = _record(node, call)
+    node.freed.pop(call.attachment.handle, None)
+    node.records.write(record)
+    pair, held = await _side_by_side(node, call, inside, hold, record)
+    record = msgspec.structs.replace(record, held=_texts(held), mac=pair.mac.hex(":"), complete=True)
+    node.links.connect(pair, record.addresses, inside.socket)
+    return await _finish(node, call, hold, record)
+
+
+async def _again(node: Node, call: Call, hold: Hold, before: Record) -> Result:
+    """The same answer for an attachment that is there: its addresses are adopted, nothing of it is undone on failure.
+
+    Raises:
+        CniError: it has other addresses than this ADD asks for.
+    """
+    held = await node.allocator.assign(_owner(node, call), _wanted(call), hold)
+    record = msgspec.structs.replace(before, held=_texts(held))
+    if record.addresses != before.addresses:
+        raise InternalError("the attachment exists with other addresses", ", ".join(map(str, before.addresses)))
+    return await _finish(node, call, hold, record)
+
+
+async def _finish(node: Node, call: Call, hold: Hold, record: Record) -> Result:
+    """Record, gate, answer."""
+    node.records.write(record)
+    hold.settle()
+    await node.conntrack.forgotten(record.addresses)
+    await node.policy.admit(record)
+    node.endpoints.publish(record)
+    return Result(
+        host_interface=record.host_interface,
+        interface=record.interface,
+        mac=bytes.fromhex(record.mac.replace(":", "")),
+        netns=call.netns,
+        mtu=record.mtu,
+        addresses=record.addresses,
+    )
+
+
+async def _side_by_side(
+    node: Node, call: Call, inside: Inside, hold: Hold, record: Record
+) -> tuple[Pair, tuple[Held, ...]]:
+    """The veth pair and the addresses; both have ended when this does."""
+    making = asyncio.ensure_future(_make_pair(node, inside, record))
+    assigning = asyncio.ensure_future(node.allocator.assign(_owner(node, call), _wanted(call), hold))
+    try:
+        await to_the_end(asyncio.wait((making, assigning)))
+    finally:
+        for task in (making, assigning):
+            task.exception()  # seen: telling one failure is enough
+    return making.result(), assigning.result()
+
+
+async def _make_pair(node: Node, inside: Inside, record: Record) -> Pair:
+    try:
+        return await _create(node, inside, record)
+    except Taken:
+        # The name may be of a link that was retired and not yet deleted: the pod's end goes with the host's.
+        await node.reaper.reaped()
+    try:
+        return await _create(node, inside, record)
+    except Taken as taken:
+        if taken.host is not None:
+            raise InternalError(f"the node has an interface {record.host_interface} already") from taken
+        raise InvalidEnvironment(f"CNI_IFNAME {record.interface} exists in the pod's namespace") from taken
+
+
+async def _create(node: Node, inside: Inside, record: Record) -> Pair:
+    alias = f"{record.namespace}/{record.pod}"
+    return await asyncio.to_thread(
+        node.links.create, record.host_interface, alias, record.interface, inside.fd, inside.socket, record.mtu
+    )
+
+
+async def _undo(node: Node, call: Call, hold: Hold) -> None:
+    try:
+        await remove(node, call.attachment, hold)
+    except KernelError as error:
+        log.warning("%s could not be undone; its DEL will try again: %s", call.attachment.handle, error)
+
+
+def _is_attached(node: Node, before: Record, call: Call) -> bool:
+    """Whether a recorded attachment is whole and is what this ADD asks for."""
+    if not before.complete or before.netns != call.netns:
+        return False
+    link = node.links.find(before.host_interface)
+    return link is not None and link.up
+
+
+def _record(node: Node, call: Call) -> Record:
+    attachment, args = call.attachment, call.config.args.cni
+    return Record(
+        network=attachment.network,
+        container_id=attachment.container_id,
+        interface=attachment.interface,
+        host_interface=host_interface(attachment.network, attachment.container_id, attachment.interface),
+        netns=call.netns,
+        namespace=call.pod.namespace,
+        pod=call.pod.name,
+        uid=call.pod.uid,
+        labels={label.key: label.value for label in args.labels},
+        ports=tuple(Port(port.name, port.port, port.protocol) for port in args.ports),
+        mtu=call.config.mtu or node.mtu(),
+    )
+
+
+def _owner(node: Node, call: Call) -> Owner:
+    return Owner(call.attachment.handle, node.name, call.pod.name, call.pod.namespace, call.pod.uid)
+
+
+def _wanted(call: Call) -> Wanted:
+    families = ((4,) if call.assign_ipv4 else ()) + ((6,) if call.assign_ipv6 else ())
+    return Wanted(families, {4: call.config.ipam.ipv4_pools, 6: call.config.ipam.ipv6_pools})
+
+
+def _texts(held: tuple[Held, ...]) -> tuple[HeldAddress, ...]:
+    return tuple(HeldAddress(one.block, one.ordinal, one.id, str(one.address)) for one in held)
+
+
+def _told(error: Exception) -> CniError:
+    """What the runtime is told of a failure."""
+    match error:
+        case NotEnforced():
+            return TryAgainLater("the pod's policy is not in force", error.reason)
+        case KernelError():
+            return InternalError("the pod's interface could not be made", str(error))
+        case _:
+            return TryAgainLater("no address could be assigned", str(error))

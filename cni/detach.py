@@ -1,0 +1,134 @@
+"""DEL, and the undoing of an ADD that failed: the same steps, in one order.
+
+    record -> journal (one rename)        from here on the removal is owed, whoever finishes it
+    host end down, into the reaper's group    no packet passes, routes are gone
+    sets                                  the policy forgets the pod
+    addresses by id, endpoint             both at once: one commit
+    journal entry dropped
+
+What the store refuses stays in the journal and is replayed; the runtime is answered success all the same, because
+nothing of the pod is left on this node, and its address isn't given to anybody else before it is freed.
+"""
+
+import asyncio
+import logging
+
+from cni.config import Attachment
+from cni.node import Node
+from cni.records import Record
+from datastore.errors import StoreError
+from ipam.block import Address
+from ipam.errors import IpamError
+from ipam.handles import Hold
+from kernel.links import host_interface
+
+log = logging.getLogger(__name__)
+
+_REMEMBERED = 4096
+"""Handles of which a second DEL is answered without the store; kubelets send it within minutes."""
+
+
+class Unfinished(Exception):
+    """A removal of the same attachment is still owed to the store; `reason` says what it said."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+async def delete(node: Node, attachment: Attachment) -> None:
+    """DEL: succeeds whatever has gone already.
+
+    Raises:
+        HandleBusy: another call for this attachment doesn't end.
+        KernelError: the host end can't be taken down.
+    """
+    async with node.handles.hold(attachment.handle) as hold:
+        await remove(node, attachment, hold)
+
+
+async def remove(node: Node, attachment: Attachment, hold: Hold) -> None:
+    """Undo whatever there is of an attachment; what the store refuses stays in the journal.
+
+    Raises:
+        KernelError: the host end can't be taken down.
+    """
+    record = node.records.retire(attachment) or node.records.journalled(attachment)
+    if record is None and attachment.handle in node.freed and not hold.uncertain:
+        return
+    try:
+        await _finish(node, record or _unrecorded(attachment), hold, journalled=record is not None)
+    except (StoreError, IpamError) as error:
+        if record is None:
+            node.records.journal(_unrecorded(attachment))
+        log.warning("the removal of %s waits in the journal: %s", attachment.handle, error)
+
+
+async def settle(node: Node, attachment: Attachment, hold: Hold) -> None:
+    """Finish a removal of the same attachment that is still owed, before it is added again.
+
+    Raises:
+        Unfinished: it can't be finished now.
+    """
+    owed = node.records.journalled(attachment)
+    if owed is None:
+        return
+    try:
+        await _finish(node, owed, hold, journalled=True)
+    except (StoreError, IpamError) as error:
+        raise Unfinished(str(error)) from error
+
+
+async def replay(node: Node) -> int:
+    """Finish every removal that is owed and can be finished; gives how many are still owed."""
+    left = 0
+    for owed in list(node.records.unfinished()):
+        try:
+            async with node.handles.hold(owed.attachment.handle) as hold:
+                await settle(node, owed.attachment, hold)
+        except (Unfinished, IpamError) as error:
+            left += 1
+            log.info("the removal of %s still waits: %s", owed.attachment.handle, error)
+    return left
+
+
+async def _finish(node: Node, record: Record, hold: Hold, *, journalled: bool) -> None:
+    node.links.retire(record.host_interface)
+    node.reaper.soon()
+    await node.policy.dismiss(record)
+    freed = await _release(node, record, hold)
+    if journalled:
+        node.records.drop(record.attachment)
+    hold.settle()
+    node.conntrack.forget_soon(freed)
+    node.freed[record.attachment.handle] = None
+    while len(node.freed) > _REMEMBERED:
+        del node.freed[next(iter(node.freed))]
+
+
+async def _release(node: Node, record: Record, hold: Hold) -> tuple[Address, ...]:
+    """Free the addresses and withdraw the endpoint, both even if one is refused; gives the addresses."""
+    addresses, endpoint = await asyncio.gather(
+        _free(node, record, hold), node.endpoints.withdraw(record), return_exceptions=True
+    )
+    for outcome in (addresses, endpoint):
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return addresses if isinstance(addresses, tuple) else ()
+
+
+async def _free(node: Node, record: Record, hold: Hold) -> tuple[Address, ...]:
+    # A record without addresses is of an ADD that never came to know them, or of one that this node never saw.
+    if not record.held or hold.uncertain:
+        return tuple(one.address for one in await node.allocator.release_handle(record.attachment.handle))
+    await node.allocator.release([one.held() for one in record.held])
+    return record.addresses
+
+
+def _unrecorded(attachment: Attachment) -> Record:
+    return Record(
+        network=attachment.network,
+        container_id=attachment.container_id,
+        interface=attachment.interface,
+        host_interface=host_interface(attachment.network, attachment.container_id, attachment.interface),
+    )

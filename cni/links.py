@@ -1,0 +1,129 @@
+"""A pod's link, made and retired: the few batches of which an ADD and a DEL consist on the kernel's side.
+
+    create   NEWLINK: the veth pair, its inner end straight in the pod's namespace. Alone in its send, because nothing
+             may be configured if it is refused
+             host end: alias, settings, up                    inner end: lo and eth0 up, index and MAC
+    connect  pod: addresses, link route to the gateway, defaults by it, permanent neighbours (a head start only)
+             host: fe80:: gateway address, a route to each address, ARP proxy for 169.254.1.1 without its delay
+    retire   host end down and into the reaper's group: its routes go with it
+
+The host end has no static neighbour for the pod: a chained plugin may change the pod's MAC, so one ARP or ND on first
+use is the price of being right.
+"""
+
+import errno
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+from kernel import podlink, sysctl
+from kernel.batch import Message, NetlinkSocket
+from kernel.errors import NetlinkError
+from kernel.links import GATEWAY_IPV4, GATEWAY_IPV6, GATEWAY_MAC, Link
+from kernel.podlink import Address
+
+_HOST_SETTINGS = {podlink.IPV4_FORWARDING: 1, podlink.IPV4_SEND_REDIRECTS: 0}
+_GATEWAY_ROUTE = ip_network(f"{GATEWAY_IPV4}/32")
+_EVERYWHERE_IPV4, _EVERYWHERE_IPV6 = ip_network("0.0.0.0/0"), ip_network("::/0")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A veth pair that is up: indexes on both sides, and the inner end's MAC."""
+
+    host_index: int
+    pod_index: int
+    mac: bytes
+
+
+class Taken(Exception):
+    """The host end's name or the pod's interface exists; nothing was made. `host` says whether it is the former."""
+
+    def __init__(self, host: Link | None) -> None:
+        super().__init__("the interface exists")
+        self.host = host
+
+
+class HostLinks:
+    """The host ends of one node; every call blocks for as long as the kernel's rtnl lock is held by others."""
+
+    def __init__(self, sock: NetlinkSocket) -> None:
+        self._socket = sock
+
+    def create(self, name: str, alias: str, interface: str, netns: int, inside: NetlinkSocket, mtu: int) -> Pair:
+        """The pair, both ends up.
+
+        Raises:
+            Taken: one of the names exists.
+            KernelError: refused; the pair may be half configured.
+        """
+        try:
+            self._socket.transact([podlink.new_veth(name, GATEWAY_MAC, interface, netns, mtu)])
+        except NetlinkError as error:
+            if error.code == errno.EEXIST:
+                raise Taken(self.find(name)) from None
+            raise
+        configured = [podlink.configure_host_end(name, alias, _HOST_SETTINGS), podlink.get_link(name)]
+        (host,) = self._socket.transact(configured)
+        sysctl.write(f"net/ipv6/conf/{name}/disable_ipv6", "0")
+        sysctl.write(f"net/ipv6/conf/{name}/accept_ra", "0")
+        (pod,) = inside.transact([podlink.bring_up("lo"), podlink.bring_up(interface), podlink.get_link(interface)])
+        link, mac = podlink.link_of(pod.body)
+        return Pair(podlink.link_of(host.body)[0].index, link.index, mac)
+
+    def connect(self, pair: Pair, addresses: tuple[Address, ...], inside: NetlinkSocket) -> None:
+        """Addresses and routes on both sides.
+
+        Raises:
+            KernelError: refused, such as a route that is there already for another interface.
+        """
+        inside.transact(_pod_messages(pair.pod_index, addresses))
+        self._socket.transact(_host_messages(pair.host_index, addresses))
+
+    def retire(self, name: str) -> None:
+        """Take a host end down and leave it to the reaper; one that isn't there is fine.
+
+        Raises:
+            KernelError: refused.
+        """
+        self._socket.transact([podlink.retire_host_end(name)])
+
+    def find(self, name: str) -> Link | None:
+        """A link of this node, if it is there."""
+        try:
+            (answer,) = self._socket.transact([podlink.get_link(name)])
+        except NetlinkError as error:
+            if error.code == errno.ENODEV:
+                return None
+            raise
+        return podlink.link_of(answer.body)[0]
+
+
+def host_network(address: Address) -> IPv4Network | IPv6Network:
+    """The /32 or /128 of an address."""
+    return IPv4Network(address) if address.version == 4 else IPv6Network(address)
+
+
+def _pod_messages(index: int, addresses: tuple[Address, ...]) -> list[Message]:
+    messages = [podlink.add_address(index, address, address.max_prefixlen) for address in addresses]
+    versions = {address.version for address in addresses}
+    if 4 in versions:
+        messages += [
+            podlink.add_pod_route(index, _GATEWAY_ROUTE),
+            podlink.add_pod_route(index, _EVERYWHERE_IPV4, GATEWAY_IPV4),
+            podlink.add_neighbour(index, GATEWAY_IPV4, GATEWAY_MAC),
+        ]
+    if 6 in versions:
+        messages += [
+            podlink.add_pod_route(index, _EVERYWHERE_IPV6, GATEWAY_IPV6),
+            podlink.add_neighbour(index, GATEWAY_IPV6, GATEWAY_MAC),
+        ]
+    return messages
+
+
+def _host_messages(index: int, addresses: tuple[Address, ...]) -> list[Message]:
+    return [
+        podlink.add_address(index, GATEWAY_IPV6, 64),
+        *(podlink.add_host_route(index, host_network(address)) for address in addresses),
+        podlink.add_proxy_neighbour(index, GATEWAY_IPV4),
+        podlink.answer_arp_at_once(index),
+    ]

@@ -1,0 +1,83 @@
+"""What ADD and DEL need of their node; the agent and `python -m cni` each put one together."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cni.links import HostLinks
+from cni.reaper import Reaper
+from cni.records import Record, Records
+from ipam.allocator import Allocator
+from ipam.block import Address
+from ipam.handles import Handles
+
+
+class NotEnforced(Exception):
+    """The kernel didn't confirm a pod's policy in time, or refused it; `reason` says which."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Policy(Protocol):
+    """The gate: a pod's policies are in force before its ADD answers (invariant 3)."""
+
+    async def admit(self, record: Record) -> None:
+        """Return once the kernel enforces this pod's policies.
+
+        Raises:
+            NotEnforced: it didn't come to that; the pod must not start.
+        """
+        ...
+
+    async def dismiss(self, record: Record) -> None:
+        """Take the pod out of every set; its link is down already. Never raises for what isn't there."""
+        ...
+
+
+class Endpoints(Protocol):
+    """The pod's WorkloadEndpoint in the store; nothing where Pods are the endpoints."""
+
+    def publish(self, record: Record) -> None:
+        """Write it soon, beside the answer."""
+        ...
+
+    async def withdraw(self, record: Record) -> None:
+        """Delete it.
+
+        Raises:
+            StoreError: the store can't be used; try again later.
+        """
+        ...
+
+
+class Conntrack(Protocol):
+    """Flows of addresses that change owners."""
+
+    def forget_soon(self, addresses: tuple[Address, ...]) -> None:
+        """Delete the flows of addresses just freed, beside the answer."""
+        ...
+
+    async def forgotten(self, addresses: tuple[Address, ...]) -> None:
+        """Return once no flow of an earlier owner of these addresses is left."""
+        ...
+
+
+@dataclass
+class Node:
+    """The services of one node, and its name."""
+
+    name: str
+    allocator: Allocator
+    handles: Handles
+    records: Records
+    links: HostLinks
+    reaper: Reaper
+    policy: Policy
+    endpoints: Endpoints
+    conntrack: Conntrack
+    mtu: Callable[[], int]
+    """Bytes: what a pod's link gets unless its configuration says otherwise."""
+    freed: dict[str, None] = field(default_factory=dict)
+    """Handles whose last release this process saw succeed, newest last: a second DEL needs no look at the store."""

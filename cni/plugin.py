@@ -1,0 +1,133 @@
+"""A call from end to end: check it, run it, and shape what goes to standard output.
+
+Standard output holds one JSON object (ADD's result, an error, VERSION's answer) or nothing, whatever happens here.
+Source: CNI SPEC 1.1.0 sections 2 and 5.
+"""
+
+import asyncio
+import json
+import logging
+from dataclasses import dataclass
+
+from cni import attach, detach
+from cni.config import NEWEST_VERSION, SUPPORTED_VERSIONS, Attachment, Call, parse, version_of
+from cni.errors import CniError, InternalError, InvalidEnvironment, InvalidNamespace, NotAvailable, TryAgainLater
+from cni.node import Node
+from cni.request import Request
+from cni.tombstones import Tombstones
+from ipam.errors import HandleBusy
+from kernel import netns
+from kernel.batch import NetlinkSocket
+from kernel.errors import KernelError, NotANamespace
+
+log = logging.getLogger(__name__)
+
+_DESCRIPTORS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What the runtime gets: exit status and standard output."""
+
+    status: int
+    stdout: bytes = b""
+
+
+class Plugin:
+    """The CNI commands of one node."""
+
+    def __init__(self, node: Node, tombstones: Tombstones | None = None) -> None:
+        self.not_ready = "the agent has just started"
+        """Why ADD can't be served yet; empty once it can."""
+        self._node = node
+        self._tombstones = tombstones
+        self._adding: dict[Attachment, asyncio.Task[Output]] = {}
+
+    async def run(self, request: Request) -> Output:
+        """Run a call; never raises but when cancelled."""
+        if request.command == "VERSION":
+            return Output(0, version())
+        try:
+            call = parse(request.environment, request.stdin)
+            return await self._dispatch(call, request)
+        except CniError as error:
+            return _failed(error, request)
+        except Exception as error:
+            log.exception("%s failed", request.command)
+            return _failed(InternalError("something unforeseen happened", repr(error)), request)
+
+    async def _dispatch(self, call: Call, request: Request) -> Output:
+        match call.command:
+            case "ADD":
+                return await self._add(call, request)
+            case "DEL":
+                return await self._delete(call)
+            case "STATUS":
+                if self.not_ready:
+                    raise NotAvailable("ADD can't be served", self.not_ready)
+                return Output(0)
+            case command:
+                raise InvalidEnvironment(f"CNI_COMMAND {command} is not served by this version of tortie")
+
+    async def _add(self, call: Call, request: Request) -> Output:
+        if self.not_ready:
+            raise TryAgainLater("ADD can't be served yet", self.not_ready)
+        if self._tombstones is not None:
+            await self._tombstones.replay(self._node, call.attachment)
+        inside = _inside(call, request)
+        task = asyncio.current_task()
+        if task is not None:
+            self._adding[call.attachment] = task
+        try:
+            result = await attach.add(self._node, call, inside)
+        except asyncio.CancelledError:
+            # By a DEL of the same attachment: the ADD is undone, and its caller, if any, is told.
+            raise TryAgainLater("the ADD was cancelled", "its container is being removed") from None
+        finally:
+            inside.socket.close()
+            if self._adding.get(call.attachment) is task:
+                del self._adding[call.attachment]
+        log.info("attached %s/%s with %s", call.pod.namespace, call.pod.name, ", ".join(map(str, result.addresses)))
+        return Output(0, result.to_json(call.config.cni_version, call.config.previous))
+
+    async def _delete(self, call: Call) -> Output:
+        running = self._adding.get(call.attachment)
+        if running is not None:
+            running.cancel()
+        try:
+            await detach.delete(self._node, call.attachment)
+        except HandleBusy as error:
+            raise TryAgainLater("the attachment is busy", str(error)) from error
+        except KernelError as error:
+            raise InternalError("the pod's interface could not be taken down", str(error)) from error
+        log.info("detached %s", call.attachment.handle)
+        return Output(0)
+
+
+def version() -> bytes:
+    """VERSION's answer."""
+    return json.dumps({"cniVersion": NEWEST_VERSION, "supportedVersions": list(SUPPORTED_VERSIONS)}).encode() + b"\n"
+
+
+def _inside(call: Call, request: Request) -> attach.Inside:
+    """The pod's namespace as the relay passed it; the request keeps the descriptors.
+
+    Raises:
+        InvalidNamespace: there is none at CNI_NETNS.
+    """
+    wrong = request.environment.get("TORTIE_NETNS_ERROR", "")
+    if not wrong and len(request.fds) != _DESCRIPTORS:
+        wrong = "no descriptors came with the call"
+    if not wrong:
+        try:
+            netns.check_namespace(request.fds[0], call.netns)
+        except NotANamespace as error:
+            wrong = error.reason
+    if wrong:
+        raise InvalidNamespace(f"CNI_NETNS {call.netns[:200]} is no network namespace", wrong)
+    return attach.Inside(request.fds[0], NetlinkSocket.borrow(request.fds[1]))
+
+
+def _failed(error: CniError, request: Request) -> Output:
+    log.warning("%s failed: %s", request.command, error)
+    return Output(1, error.to_json(version_of(request.stdin)))

@@ -1,0 +1,53 @@
+"""DELs that came while no agent answered, left by the relay in a folder beside the agent's socket.
+
+The agent replays them at start, now and then, and before an ADD of the same attachment. A tombstone is the relay's
+request; replaying it twice is harmless.
+"""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from cni.config import Attachment, parse
+from cni.detach import delete
+from cni.errors import CniError
+from cni.node import Node
+from cni.request import BadFrame
+from cni.request import parse as parse_frame
+from ipam.errors import HandleBusy
+from kernel.errors import KernelError
+
+log = logging.getLogger(__name__)
+
+
+class Tombstones:
+    """The tombstones beside one socket."""
+
+    def __init__(self, socket: Path) -> None:
+        self._folder = socket.parent / "tombstones"
+
+    async def replay(self, node: Node, only: Attachment | None = None) -> int:
+        """Carry out every DEL that was left (or one attachment's only); gives how many could not be."""
+        left = 0
+        for path, attachment in list(self._all()):
+            if only is not None and attachment != only:
+                continue
+            try:
+                await delete(node, attachment)
+                path.unlink(missing_ok=True)
+                log.info("carried out the DEL of %s that was left while no agent answered", attachment.handle)
+            except (HandleBusy, KernelError) as error:
+                left += 1
+                log.warning("the DEL of %s waits: %s", attachment.handle, error)
+        return left
+
+    def _all(self) -> Iterator[tuple[Path, Attachment]]:
+        for path in sorted(self._folder.glob("*.del")):
+            try:
+                request = parse_frame(path.read_bytes())
+                yield path, parse(request.environment, request.stdin).attachment
+            except FileNotFoundError:
+                continue
+            except (BadFrame, CniError) as error:
+                log.warning("removed the tombstone %s, which is no DEL: %s", path, error)
+                path.unlink(missing_ok=True)
