@@ -42,7 +42,7 @@ class UnknownFields(Mapping[str, object]):
         return len(self._fields)
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, UnknownFields) and self._fields == other._fields)
+        return self is other or self._fields == (other._fields if isinstance(other, UnknownFields) else other)
 
     def __hash__(self) -> int:
         return hash(frozenset(self._fields))

@@ -11,7 +11,7 @@ from datastore.resources.value import NO_UNKNOWN, Metadata, UnknownFields
 def test_unknown_fields_are_compared_by_content() -> None:
     assert UnknownFields({"a": [1]}) == UnknownFields({"a": [1]})
     assert UnknownFields({"a": [1]}) != UnknownFields({"a": [2]})
-    assert UnknownFields({}) == NO_UNKNOWN
+    assert UnknownFields({}) == NO_UNKNOWN == {}
     assert hash(UnknownFields({"a": [1]})) == hash(UnknownFields({"a": [1]}))
 
 

@@ -1,0 +1,71 @@
+"""The drivers that one contract suite holds to account, and how its tests look at watches."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from datastore.memory import MemoryStore
+from datastore.resources.value import Resource
+from datastore.store import Batch, Gone, Store
+
+R = TypeVar("R", bound=Resource)
+
+PATIENCE_S = 20.0
+"""How long a test waits for what must come; no test waits for a time to pass."""
+
+
+class Opener(Protocol):
+    """Makes a new, empty store that lives until the test ends."""
+
+    async def __call__(self, *, keep: int = 1000, bookmark_s: float = 60.0) -> Store: ...
+
+
+def opener_of(driver: str, folder: Path, stack: AsyncExitStack) -> Opener:
+    """Stores of `driver`; files are made below `folder`."""
+    makers: dict[str, Callable[[int, float], Store]] = {
+        "memory": lambda keep, bookmark_s: MemoryStore(keep=keep, bookmark_s=bookmark_s),
+    }
+
+    async def open_new(*, keep: int = 1000, bookmark_s: float = 60.0) -> Store:
+        store = makers[driver](keep, bookmark_s)
+        stack.push_async_callback(store.close)
+        return store
+
+    return open_new
+
+
+@dataclass
+class Follower(Generic[R]):
+    """What a consumer of a watch holds: a mirror, folded from its batches."""
+
+    watch: AsyncGenerator[Batch[R], None]
+    mirror: dict[tuple[str, str], R] = field(default_factory=dict)
+    batches: list[Batch[R]] = field(default_factory=list)
+
+    async def next(self) -> Batch[R]:
+        """The next batch, folded in."""
+        async with asyncio.timeout(PATIENCE_S):
+            batch = await anext(self.watch)
+        self.batches.append(batch)
+        for change in batch.changes:
+            if isinstance(change, Gone):
+                del self.mirror[change.namespace, change.name]
+            else:
+                self.mirror[change.namespace, change.name] = change
+        return batch
+
+    async def until(self, condition: Callable[[dict[tuple[str, str], R]], bool]) -> None:
+        """Read until the mirror fulfils `condition`."""
+        while not condition(self.mirror):
+            await self.next()
+
+    async def until_sees(self, name: str) -> None:
+        """Read until an object of that name is in the mirror."""
+        await self.until(lambda mirror: any(key[1] == name for key in mirror))
+
+    def names(self) -> set[str]:
+        """The names in the mirror."""
+        return {name for _, name in self.mirror}

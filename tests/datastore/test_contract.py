@@ -1,0 +1,514 @@
+"""The Store contract (datastore/store.py), one sentence a test, for every driver."""
+
+import asyncio
+from contextlib import aclosing
+
+import msgspec
+import pytest
+
+from datastore.errors import AlreadyExists, Compacted, Conflict, Invalid, NotFound, Unavailable
+from datastore.resources.ipblock import IPBlock
+from datastore.resources.kubernetes import KubernetesNode
+from datastore.resources.networkpolicy import NetworkPolicy
+from datastore.resources.node import Node, NodeSpec
+from datastore.resources.value import Metadata, Resource, UnknownFields
+from datastore.resources.workloadendpoint import WorkloadEndpoint
+from datastore.store import Batch, Gone, Revision, Store, Where
+from tests.datastore.drivers import Follower, Opener, R
+from tests.datastore.samples import endpoint, ip_block, policy
+
+
+def relabelled(resource: R, **labels: str) -> R:
+    """The same object at the same revision, with other labels."""
+    metadata = msgspec.structs.replace(resource.metadata, labels=labels)
+    return msgspec.structs.replace(resource, metadata=metadata)
+
+
+def at_revision(resource: R, revision: str) -> R:
+    metadata = msgspec.structs.replace(resource.metadata, resource_version=revision)
+    return msgspec.structs.replace(resource, metadata=metadata)
+
+
+def moved(resource: WorkloadEndpoint, node: str) -> WorkloadEndpoint:
+    return msgspec.structs.replace(resource, spec=msgspec.structs.replace(resource.spec, node=node))
+
+
+async def now(store: Store, kind: type[Resource] = WorkloadEndpoint) -> Revision:
+    return (await store.list(kind)).revision
+
+
+# get and list
+
+
+async def test_what_was_created_is_read_back_with_its_revision(store: Store) -> None:
+    created = await store.create(policy(team="red"))
+    assert created.revision
+    assert await store.get(NetworkPolicy, "db", "shop") == created == at_revision(policy(team="red"), created.revision)
+
+
+async def test_fields_nobody_knows_are_read_back(store: Store) -> None:
+    block = ip_block()
+    block = msgspec.structs.replace(
+        block, spec=msgspec.structs.replace(block.spec, unknown=UnknownFields({"new": [1, {"a": "b"}]}))
+    )
+    created = await store.create(block)
+    assert await store.get(IPBlock, block.name) == created
+    assert created.spec.unknown == {"new": [1, {"a": "b"}]}
+
+
+async def test_an_absent_object_is_not_found_at_a_revision_from_which_a_watch_sees_it_come(store: Store) -> None:
+    with pytest.raises(NotFound) as caught:
+        await store.get(WorkloadEndpoint, "web", "shop")
+    assert caught.value.key == "WorkloadEndpoint shop/web"
+    await store.create(endpoint("web"))
+    async with aclosing(store.watch(WorkloadEndpoint, Revision(caught.value.revision))) as watch:
+        await Follower(watch).until_sees("web")
+
+
+async def test_names_are_one_kinds_and_one_namespaces(store: Store) -> None:
+    here = await store.create(policy("db", "shop"))
+    there = await store.create(policy("db", "bank"))
+    await store.create(endpoint("db"))
+    assert await store.get(NetworkPolicy, "db", "shop") == here
+    assert (await store.list(NetworkPolicy)).items == (there, here)
+
+
+async def test_kubernetes_node_and_ours_are_two_kinds(store: Store) -> None:
+    ours = await store.create(Node(metadata=Metadata(name="n"), spec=NodeSpec(machine="m")))
+    theirs = await store.create(KubernetesNode(metadata=Metadata(name="n")))
+    assert (await store.list(Node)).items == (ours,)
+    assert (await store.list(KubernetesNode)).items == (theirs,)
+
+
+async def test_a_list_of_nothing_has_a_revision(store: Store) -> None:
+    listing = await store.list(IPBlock)
+    assert listing.items == ()
+    assert listing.revision
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        pytest.param(Where("node", "a"), {"10-65-0-0-26", "10-65-0-64-26"}, id="its own and what it borrowed from"),
+        pytest.param(Where("node", "b"), {"10-65-0-64-26", "10-65-16-0-26"}, id="another node"),
+        pytest.param(Where("node", "c"), set(), id="a node without blocks"),
+        pytest.param(Where("cell", "10.65.0.0/20"), {"10-65-0-0-26", "10-65-0-64-26"}, id="a cell"),
+        pytest.param(Where("pool", "default-ipv4"), {"10-65-0-0-26", "10-65-0-64-26", "10-65-16-0-26"}, id="a pool"),
+        pytest.param(Where("zone", "a"), set(), id="a field that isn't indexed"),
+    ],
+)
+async def test_a_list_holds_what_is_in_where(store: Store, where: Where, found: set[str]) -> None:
+    await store.create(ip_block("10.65.0.0/26", node="a"))
+    await store.create(ip_block("10.65.0.64/26", node="b", borrowers=("b", "a")))
+    await store.create(ip_block("10.65.16.0/26", node="b"))
+    assert {block.name for block in (await store.list(IPBlock, where)).items} == found
+
+
+async def test_a_list_of_one_namespace_holds_that_namespaces_objects(store: Store) -> None:
+    await store.create(policy("db", "shop"))
+    there = await store.create(policy("db", "bank"))
+    assert (await store.list(NetworkPolicy, Where("namespace", "bank"))).items == (there,)
+
+
+async def test_where_follows_every_update(store: Store) -> None:
+    web = await store.create(endpoint("web", node="a"))
+    web = await store.update(moved(web, "b"))
+    assert (await store.list(WorkloadEndpoint, Where("node", "a"))).items == ()
+    assert (await store.list(WorkloadEndpoint, Where("node", "b"))).items == (web,)
+    await store.delete(web)
+    assert (await store.list(WorkloadEndpoint, Where("node", "b"))).items == ()
+
+
+# create, update, delete
+
+
+async def test_create_refuses_a_name_that_is_taken(store: Store) -> None:
+    first = await store.create(policy())
+    with pytest.raises(AlreadyExists) as caught:
+        await store.create(policy(team="red"))
+    assert caught.value.key == "NetworkPolicy shop/db"
+    assert await store.get(NetworkPolicy, "db", "shop") == first
+
+
+async def test_create_takes_a_copy_of_what_another_store_gave(store: Store, open_new: Opener) -> None:
+    elsewhere = await (await open_new()).create(policy())
+    created = await store.create(elsewhere)
+    assert created.revision != elsewhere.revision
+
+
+async def test_update_replaces_what_is_at_its_revision(store: Store) -> None:
+    first = await store.create(policy())
+    second = await store.update(relabelled(first, team="red"))
+    assert second.revision != first.revision
+    assert await store.get(NetworkPolicy, "db", "shop") == second
+
+
+async def test_an_update_that_changes_nothing_still_moves_the_revision(store: Store) -> None:
+    first = await store.create(policy())
+    assert (await store.update(first)).revision != first.revision
+
+
+async def test_a_write_at_an_old_revision_is_a_conflict_and_changes_nothing(store: Store) -> None:
+    first = await store.create(policy())
+    second = await store.update(first)
+    with pytest.raises(Conflict) as caught:
+        await store.update(relabelled(first, team="red"))
+    assert (caught.value.key, caught.value.revision) == ("NetworkPolicy shop/db", first.revision)
+    with pytest.raises(Conflict):
+        await store.delete(first)
+    assert await store.get(NetworkPolicy, "db", "shop") == second
+
+
+@pytest.mark.parametrize("revision", ["", "1", "x", "1-", "-1", "99999999999999999999-a", "\u0661-a"])
+async def test_a_write_at_a_revision_nobody_gave_is_a_conflict(store: Store, revision: str) -> None:
+    await store.create(policy())
+    with pytest.raises(Conflict):
+        await store.update(at_revision(policy(), revision))
+    with pytest.raises(Conflict):
+        await store.delete(at_revision(policy(), revision))
+
+
+async def test_a_write_at_another_stores_revision_is_a_conflict(store: Store, open_new: Opener) -> None:
+    await store.create(policy())
+    foreign = await (await open_new()).create(policy())
+    with pytest.raises(Conflict):
+        await store.update(foreign)
+    with pytest.raises(Conflict):
+        await store.delete(foreign)
+
+
+async def test_a_write_on_what_is_gone_is_not_found(store: Store) -> None:
+    first = await store.create(policy())
+    await store.delete(first)
+    with pytest.raises(NotFound) as caught:
+        await store.update(first)
+    assert caught.value.key == "NetworkPolicy shop/db"
+    with pytest.raises(NotFound):
+        await store.delete(first)
+    with pytest.raises(NotFound):
+        await store.get(NetworkPolicy, "db", "shop")
+
+
+async def test_a_revision_of_an_object_that_was_deleted_and_made_again_is_a_conflict(store: Store) -> None:
+    first = await store.create(policy())
+    await store.delete(first)
+    await store.create(policy())
+    with pytest.raises(Conflict):
+        await store.update(first)
+    with pytest.raises(Conflict):
+        await store.delete(first)
+
+
+async def test_no_revision_comes_twice(open_new: Opener) -> None:
+    store = await open_new(keep=1)
+    seen = []
+    for _ in range(5):
+        made = await store.create(policy())
+        changed = await store.update(made)
+        await store.delete(changed)
+        seen += [made.revision, changed.revision]
+    assert len(set(seen)) == len(seen)
+
+
+async def test_what_fails_its_own_check_is_invalid_and_not_stored(store: Store) -> None:
+    with pytest.raises(Invalid) as caught:
+        await store.create(policy(app="no value"))
+    assert caught.value.path == "metadata.labels[app]"
+    good = await store.create(policy())
+    with pytest.raises(Invalid):
+        await store.update(relabelled(good, app="no value"))
+    assert (await store.list(NetworkPolicy)).items == (good,)
+
+
+async def test_a_text_that_is_no_unicode_is_refused(store: Store) -> None:
+    with pytest.raises(Invalid):
+        await store.create(policy(namespace="shop", name="db", team="\ud800"))
+    with pytest.raises((Invalid, NotFound)):
+        await store.get(NetworkPolicy, "\ud800", "shop")
+
+
+async def test_of_many_writers_at_one_revision_one_wins(store: Store) -> None:
+    first = await store.create(policy())
+    tries = (store.update(relabelled(first, writer=str(number))) for number in range(20))
+    results = await asyncio.gather(*tries, return_exceptions=True)
+    (winner,) = (result for result in results if isinstance(result, NetworkPolicy))
+    assert sum(isinstance(result, Conflict) for result in results) == 19
+    assert await store.get(NetworkPolicy, "db", "shop") == winner
+
+
+async def test_a_refused_write_doesnt_fail_those_beside_it(store: Store) -> None:
+    stale = await store.create(policy("stale"))
+    await store.update(stale)
+    tries = [store.create(policy("a")), store.update(stale), store.create(policy("stale")), store.create(policy("b"))]
+    results = await asyncio.gather(*tries, return_exceptions=True)
+    assert [type(result).__name__ for result in results] == [
+        "NetworkPolicy",
+        "Conflict",
+        "AlreadyExists",
+        "NetworkPolicy",
+    ]
+    assert {found.name for found in (await store.list(NetworkPolicy)).items} == {"stale", "a", "b"}
+
+
+async def test_cancelling_a_caller_doesnt_cancel_its_write(store: Store) -> None:
+    revision = await now(store)
+    writing = asyncio.create_task(store.create(endpoint("web")))
+    await asyncio.sleep(0)
+    writing.cancel()
+    async with aclosing(store.watch(WorkloadEndpoint, revision)) as watch:
+        await Follower(watch).until_sees("web")
+
+
+async def test_every_acknowledged_write_is_seen_by_the_next_read(store: Store) -> None:
+    current = await store.create(policy())
+    for number in range(20):
+        current = await store.update(relabelled(current, number=str(number)))
+        assert await store.get(NetworkPolicy, "db", "shop") == current
+        assert (await store.list(NetworkPolicy)).items == (current,)
+
+
+# watch
+
+
+async def test_a_watch_goes_on_from_a_list_without_a_gap(store: Store) -> None:
+    await store.create(endpoint("before"))
+    revision = await now(store)
+    between = await store.create(endpoint("between"))
+    async with aclosing(store.watch(WorkloadEndpoint, revision)) as watch:
+        follower = Follower(watch)
+        await follower.until_sees("between")
+        assert follower.batches[0].changes == (between,)
+        await store.create(endpoint("after"))
+        await follower.until_sees("after")
+    assert follower.names() == {"between", "after"}
+
+
+async def test_a_watch_sees_its_own_kind_alone(store: Store) -> None:
+    revision = await now(store)
+    async with aclosing(store.watch(WorkloadEndpoint, revision)) as watch:
+        follower = Follower(watch)
+        await store.create(policy())
+        await store.create(endpoint("web"))
+        await follower.until_sees("web")
+    assert follower.names() == {"web"}
+
+
+async def test_states_between_are_merged_into_the_last(store: Store) -> None:
+    revision = await now(store, NetworkPolicy)
+    current = await store.create(policy())
+    for number in range(3):
+        current = await store.update(relabelled(current, number=str(number)))
+    async with aclosing(store.watch(NetworkPolicy, revision)) as watch:
+        assert (await Follower(watch).next()).changes == (current,)
+
+
+async def test_what_came_and_went_between_is_not_reported(store: Store) -> None:
+    revision = await now(store)
+    await store.delete(await store.create(endpoint("brief")))
+    last = await store.create(endpoint("last"))
+    async with aclosing(store.watch(WorkloadEndpoint, revision)) as watch:
+        assert (await Follower(watch).next()).changes == (last,)
+
+
+async def test_what_is_deleted_is_gone(store: Store) -> None:
+    web = await store.create(endpoint("web"))
+    revision = await now(store)
+    await store.delete(web)
+    async with aclosing(store.watch(WorkloadEndpoint, revision)) as watch:
+        assert (await anext(watch)).changes == (Gone("shop", "web"),)
+
+
+async def test_what_leaves_where_is_gone_and_what_enters_is_reported(store: Store) -> None:
+    leaves = await store.create(endpoint("leaves", node="a"))
+    enters = await store.create(endpoint("enters", node="b"))
+    stays = await store.create(endpoint("stays", node="a"))
+    out = await store.create(endpoint("out", node="b"))
+    revision = await now(store)
+    await store.update(moved(leaves, "b"))
+    entered = await store.update(moved(enters, "a"))
+    stayed = await store.update(relabelled(stays, app="web"))
+    await store.update(relabelled(out, app="web"))
+    async with aclosing(store.watch(WorkloadEndpoint, revision, Where("node", "a"))) as watch:
+        batch = await anext(watch)
+    assert set(map(repr, batch.changes)) == set(map(repr, (entered, stayed, Gone("shop", "leaves"))))
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["then deleted", "then changed outside"])
+async def test_what_left_where_is_gone_once(store: Store, ends: bool) -> None:
+    web = await store.create(endpoint("web", node="a"))
+    revision = await now(store)
+    async with aclosing(store.watch(WorkloadEndpoint, revision, Where("node", "a"))) as watch:
+        web = await store.update(moved(web, "b"))
+        assert (await anext(watch)).changes == (Gone("shop", "web"),)
+        if ends:
+            await store.delete(web)
+        else:
+            await store.update(relabelled(web, app="x"))
+        last = await store.create(endpoint("last", node="a"))
+        assert (await anext(watch)).changes == (last,)
+
+
+async def test_what_was_never_in_where_is_not_gone(store: Store) -> None:
+    web = await store.create(endpoint("web", node="b"))
+    revision = await now(store)
+    web = await store.update(moved(web, "a"))
+    await store.delete(await store.update(moved(web, "b")))
+    last = await store.create(endpoint("last", node="a"))
+    async with aclosing(store.watch(WorkloadEndpoint, revision, Where("node", "a"))) as watch:
+        assert (await anext(watch)).changes == (last,)
+
+
+async def test_a_borrower_sees_the_block_from_its_first_address_to_its_last(store: Store) -> None:
+    alone, shared = ip_block(node="a", borrowers=("a",)), ip_block(node="a", borrowers=("a", "b"))
+    block = await store.create(alone)
+    revision = await now(store, IPBlock)
+    async with aclosing(store.watch(IPBlock, revision, Where("node", "b"))) as watch:
+        block = await store.update(at_revision(shared, block.revision))
+        assert (await anext(watch)).changes == (block,)
+        await store.update(at_revision(alone, block.revision))
+        assert (await anext(watch)).changes == (Gone("", block.name),)
+
+
+async def test_a_batchs_revision_is_where_another_watch_goes_on(store: Store) -> None:
+    revision = await now(store)
+    for name in ("a", "b", "c"):
+        made = await store.create(endpoint(name))
+        async with aclosing(store.watch(WorkloadEndpoint, revision)) as watch:
+            batch = await anext(watch)
+        assert batch.changes == (made,)
+        revision = batch.revision
+
+
+async def test_a_quiet_watch_yields_bookmarks(open_new: Opener) -> None:
+    store = await open_new(bookmark_s=0.01)
+    revision = await now(store)
+    await store.create(policy())
+    async with aclosing(store.watch(WorkloadEndpoint, revision)) as watch:
+        bookmark: Batch[WorkloadEndpoint] = await anext(watch)
+        assert bookmark.changes == ()
+        assert (await anext(watch)).changes == ()
+    assert bookmark.revision == await now(store)
+
+
+async def test_a_bookmark_keeps_a_quiet_watch_within_history(open_new: Opener) -> None:
+    store = await open_new(keep=3, bookmark_s=0.01)
+    revision = await now(store)
+    for round_ in range(5):
+        for number in range(3):
+            await store.create(policy(f"p{round_}-{number}"))
+        async with aclosing(store.watch(WorkloadEndpoint, revision)) as watch:
+            revision = (await anext(watch)).revision
+    await store.create(endpoint("web"))
+    async with aclosing(store.watch(WorkloadEndpoint, revision)) as watch:
+        await Follower(watch).until_sees("web")
+
+
+async def test_a_watch_from_before_the_history_is_compacted(open_new: Opener) -> None:
+    store = await open_new(keep=3)
+    revision = await now(store)
+    for number in range(10):
+        await store.create(endpoint(f"e{number}"))
+    with pytest.raises(Compacted) as caught:
+        await anext(store.watch(WorkloadEndpoint, revision))
+    assert (caught.value.kind, caught.value.revision) == ("WorkloadEndpoint", revision)
+
+
+async def test_a_watch_that_fell_behind_the_history_is_compacted(open_new: Opener) -> None:
+    store = await open_new(keep=3)
+    watch = store.watch(WorkloadEndpoint, await now(store))
+    await store.create(endpoint("first"))
+    await anext(watch)
+    for number in range(10):
+        await store.create(endpoint(f"e{number}"))
+    with pytest.raises(Compacted):
+        await anext(watch)
+
+
+async def test_a_watch_within_the_history_is_not_compacted(open_new: Opener) -> None:
+    store = await open_new(keep=3)
+    for number in range(10):
+        await store.create(endpoint(f"e{number}"))
+    revision = await now(store)
+    for name in ("a", "b", "c"):
+        await store.create(endpoint(name))
+    async with aclosing(store.watch(WorkloadEndpoint, revision)) as watch:
+        await Follower(watch).until(lambda mirror: len(mirror) == 3)
+
+
+@pytest.mark.parametrize("revision", ["", "0", "x", "1-x"])
+async def test_a_watch_from_a_revision_nobody_gave_is_compacted(store: Store, revision: str) -> None:
+    with pytest.raises(Compacted):
+        await anext(store.watch(WorkloadEndpoint, Revision(revision)))
+
+
+async def test_a_watch_from_another_stores_revision_is_compacted(store: Store, open_new: Opener) -> None:
+    foreign = await now(await open_new())
+    with pytest.raises(Compacted):
+        await anext(store.watch(WorkloadEndpoint, foreign))
+
+
+async def test_a_watch_from_beyond_the_newest_revision_is_compacted(store: Store) -> None:
+    number, _, identity = (await now(store)).partition("-")
+    with pytest.raises(Compacted):
+        await anext(store.watch(WorkloadEndpoint, Revision(f"{int(number) + 1}-{identity}")))
+
+
+async def test_a_watch_that_nobody_reads_holds_nobody_up(store: Store) -> None:
+    revision = await now(store)
+    async with aclosing(store.watch(WorkloadEndpoint, revision)) as idle:
+        await store.create(endpoint("first"))
+        await anext(idle)
+        async with aclosing(store.watch(WorkloadEndpoint, revision)) as watch:
+            follower = Follower(watch)
+            for number in range(20):
+                await store.create(endpoint(f"e{number}"))
+                await follower.until_sees(f"e{number}")
+        caught_up = await anext(idle)
+    assert len(caught_up.changes) == 20
+
+
+async def test_every_watcher_sees_every_object(store: Store) -> None:
+    revision = await now(store)
+    followers = [Follower(store.watch(WorkloadEndpoint, revision)) for _ in range(5)]
+    reading = [asyncio.create_task(follower.until(lambda mirror: len(mirror) == 30)) for follower in followers]
+    await asyncio.gather(*(store.create(endpoint(f"e{number}")) for number in range(30)))
+    await asyncio.gather(*reading)
+    await asyncio.gather(*(follower.watch.aclose() for follower in followers))
+
+
+async def test_a_cancelled_watcher_leaves_the_store_as_it_was(store: Store) -> None:
+    revision = await now(store)
+    waiting = asyncio.create_task(anext(store.watch(WorkloadEndpoint, revision)))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await store.create(endpoint("web"))
+    async with aclosing(store.watch(WorkloadEndpoint, revision)) as watch:
+        await Follower(watch).until_sees("web")
+
+
+# close
+
+
+async def test_closing_ends_watches(store: Store) -> None:
+    watch = store.watch(WorkloadEndpoint, await now(store))
+    waiting = asyncio.create_task(anext(watch, None))
+    await asyncio.sleep(0)
+    await store.close()
+    assert await waiting is None
+
+
+async def test_a_closed_store_is_unavailable(store: Store) -> None:
+    made = await store.create(policy())
+    await store.close()
+    await store.close()
+    for call in (
+        store.get(NetworkPolicy, "db", "shop"),
+        store.list(NetworkPolicy),
+        store.create(policy("other")),
+        store.update(made),
+        store.delete(made),
+    ):
+        with pytest.raises(Unavailable, match="closed"):
+            await call
