@@ -1,0 +1,75 @@
+"""The one thread that reads, beside the writer's.
+
+A read is a transaction of its own, tried again while the file is busy, and decoded after it, when the file is free.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from datastore.sql import failures
+from datastore.sql.file import Access, File
+from datastore.sql.lane import Lane, Results, settle
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+Query = Callable[[sqlite3.Connection], S]
+
+
+class Reader:
+    """Runs queries in its thread."""
+
+    def __init__(self, access: Access) -> None:
+        self._path = access.path
+        self._patience_s = access.patience_s
+        self._file = File(access)
+        self._lane: Lane[Callable[[], Results]] = Lane("tortie-sqlite-reader", self._read, self._file.close, 1)
+
+    async def read(self, query: Query[S], finish: Callable[[S], T]) -> T:
+        """`finish` of what `query` gives within one transaction; both run in the thread.
+
+        Raises:
+            StoreError: as they do; `Unavailable` where SQLite fails.
+        """
+        return await self.run(lambda: finish(failures.patiently(lambda: self._transact(query), self._patience_s)))
+
+    async def run(self, step: Callable[[], T]) -> T:
+        """What `step` gives, run in the thread.
+
+        Raises:
+            StoreError: as `step` does; `Unavailable` where SQLite fails.
+        """
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def work() -> Results:
+            outcome = self._outcome(step)
+            return lambda: settle(answer, outcome)
+
+        self._lane.put(work)
+        return await answer
+
+    async def close(self) -> None:
+        """Answer what is queued, then end."""
+        await self._lane.close()
+
+    def _read(self, group: Sequence[Callable[[], Results]]) -> Results:
+        (work,) = group
+        return work()
+
+    def _outcome(self, step: Callable[[], T]) -> T | Exception:
+        try:
+            return step()
+        except Exception as error:  # whatever it is, the caller is told and the thread lives on
+            if failures.is_the_files(error) and not failures.is_busy(error):
+                self._file.close()
+            return failures.before_commit(error, str(self._path))
+
+    def _transact(self, query: Query[S]) -> S:
+        connection = self._file.connection()
+        connection.execute("BEGIN")
+        try:
+            return query(connection)
+        finally:
+            self._file.roll_back()  # nothing was written; COMMIT would do the same and could fail
