@@ -26,6 +26,10 @@ class Bell:
             self._rings[kind] = self.rings(kind) + 1
             self._wake(kind)
 
+    def ring_all(self) -> None:
+        """Wake everybody."""
+        self.ring(tuple(self._waiting))
+
     def rings(self, kind: str) -> int:
         """How often it rang for `kind`: ask before reading, and pass it to `wait`."""
         return self._rings.get(kind, 0)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from datastore.store import Store
-from tests.datastore.drivers import Opener, opener_of
+from tests.datastore.drivers import DRIVERS, Opener, opener_of
 
 
-@pytest.fixture(params=["memory"])
+@pytest.fixture(params=DRIVERS)
 async def open_new(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Opener, None]:
     async with AsyncExitStack() as stack:
         yield opener_of(request.param, tmp_path, stack)
