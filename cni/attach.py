@@ -93,6 +93,7 @@ async def _attach(node: Node, call: Call, inside: Inside, hold: Hold) -> Result:
     pair, held = await _side_by_side(node, call, inside, hold, record)
     record = msgspec.structs.replace(record, held=_texts(held), mac=pair.mac.hex(":"), complete=True)
     node.links.connect(pair, record.addresses, inside.socket)
+    await node.flows.forgotten(tuple(one.address for one in held if not one.fresh))
     return await _finish(node, call, hold, record)
 
 
@@ -113,7 +114,6 @@ async def _finish(node: Node, call: Call, hold: Hold, record: Record) -> Result:
     """Record, gate, answer."""
     node.records.write(record)
     hold.settle()
-    await node.conntrack.forgotten(record.addresses)
     await node.policy.admit(record)
     node.endpoints.publish(record)
     return Result(
@@ -136,7 +136,8 @@ async def _side_by_side(
         await to_the_end(asyncio.wait((making, assigning)))
     finally:
         for task in (making, assigning):
-            task.exception()  # seen: telling one failure is enough
+            if task.done() and not task.cancelled():
+                task.exception()  # seen: telling one failure is enough
     return making.result(), assigning.result()
 
 
@@ -156,9 +157,7 @@ async def _make_pair(node: Node, inside: Inside, record: Record) -> Pair:
 
 async def _create(node: Node, inside: Inside, record: Record) -> Pair:
     alias = f"{record.namespace}/{record.pod}"
-    return await asyncio.to_thread(
-        node.links.create, record.host_interface, alias, record.interface, inside.fd, inside.socket, record.mtu
-    )
+    return await node.links.create(record.host_interface, alias, record.interface, inside.fd, inside.socket, record.mtu)
 
 
 async def _undo(node: Node, call: Call, hold: Hold) -> None:

@@ -99,9 +99,12 @@ class Netconf(msgspec.Struct, frozen=True):
     policy: PolicyConfig | None = None
     args: Args = Args()
     datastore: str = ""
-    """`python -m cni` without an agent: the datastore's address."""
+    """This and the next four serve `python -m cni` without an agent: the datastore's address."""
     datastore_type: str = ""
     nodename: str = ""
+    machine: str = ""
+    state: str = ""
+    """The node's state folder."""
     log_level: str = ""
     log_file_path: str = ""
     previous: Mapping[str, object] | None = msgspec.field(default=None, name="prevResult")

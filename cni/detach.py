@@ -100,7 +100,7 @@ async def _finish(node: Node, record: Record, hold: Hold, *, journalled: bool) -
     if journalled:
         node.records.drop(record.attachment)
     hold.settle()
-    node.conntrack.forget_soon(freed)
+    node.flows.forget_soon(freed)
     node.freed[record.attachment.handle] = None
     while len(node.freed) > _REMEMBERED:
         del node.freed[next(iter(node.freed))]

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from cni.flows import Flows
 from cni.links import HostLinks
 from cni.reaper import Reaper
 from cni.records import Record, Records
 from ipam.allocator import Allocator
-from ipam.block import Address
 from ipam.handles import Handles
 
 
@@ -52,18 +52,6 @@ class Endpoints(Protocol):
         ...
 
 
-class Conntrack(Protocol):
-    """Flows of addresses that change owners."""
-
-    def forget_soon(self, addresses: tuple[Address, ...]) -> None:
-        """Delete the flows of addresses just freed, beside the answer."""
-        ...
-
-    async def forgotten(self, addresses: tuple[Address, ...]) -> None:
-        """Return once no flow of an earlier owner of these addresses is left."""
-        ...
-
-
 @dataclass
 class Node:
     """The services of one node, and its name."""
@@ -76,7 +64,7 @@ class Node:
     reaper: Reaper
     policy: Policy
     endpoints: Endpoints
-    conntrack: Conntrack
+    flows: Flows
     mtu: Callable[[], int]
     """Bytes: what a pod's link gets unless its configuration says otherwise."""
     freed: dict[str, None] = field(default_factory=dict)

@@ -51,10 +51,10 @@ class Plugin:
             call = parse(request.environment, request.stdin)
             return await self._dispatch(call, request)
         except CniError as error:
-            return _failed(error, request)
+            return failed(error, request)
         except Exception as error:
             log.exception("%s failed", request.command)
-            return _failed(InternalError("something unforeseen happened", repr(error)), request)
+            return failed(InternalError("something unforeseen happened", repr(error)), request)
 
     async def _dispatch(self, call: Call, request: Request) -> Output:
         match call.command:
@@ -128,6 +128,7 @@ def _inside(call: Call, request: Request) -> attach.Inside:
     return attach.Inside(request.fds[0], NetlinkSocket.borrow(request.fds[1]))
 
 
-def _failed(error: CniError, request: Request) -> Output:
+def failed(error: CniError, request: Request) -> Output:
+    """The error object, in the version of the call."""
     log.warning("%s failed: %s", request.command, error)
     return Output(1, error.to_json(version_of(request.stdin)))

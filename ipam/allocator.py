@@ -15,7 +15,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from datastore.resources.ippool import IPPool
 from datastore.store import Store
@@ -208,7 +208,8 @@ class Allocator:
         affinity = (record.spec.node, record.spec.machine)
         opens_at = record.revision if self._mirror.is_mine(writer.block) and not record.spec.ready else ""
         change = Assign(owner, self._draw(), self._clock(), self.settings.cooldown_s, affinity, opens_at)
-        return _found(change.id, await writer.submit(change))
+        held = _found(change.id, await writer.submit(change))
+        return replace(held, fresh=change.fresh)
 
     async def _adopt(self, owner: Owner, held: Held) -> Held:
         writer = await self._mirror.writer_of(held.block)

@@ -11,7 +11,7 @@ network or broadcast address is set aside.
 After pycalico's AllocationBlock, whose ideas these are (one key, one CAS, ordinals, a FIFO of free ones).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import msgspec
@@ -43,6 +43,8 @@ class Held:
     ordinal: int
     id: str
     address: Address
+    fresh: bool = field(default=False, compare=False)
+    """Just assigned, and never anybody else's: no flow of an earlier owner can be left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class Block:
             ordinal, released = released[place][0], released[:place] + released[place + 1 :]
         allocations = {**spec.allocations, str(ordinal): _allocation(owner, allocation_id, now)}
         changed = self._with(allocations=allocations, released=_not_ahead(released, now), fresh=fresh)
-        return changed, changed.held(ordinal)
+        return changed, replace(changed.held(ordinal), fresh=fresh > spec.fresh)
 
     def adopt(self, ordinal: int, owner: Owner, allocation_id: str, now: float) -> tuple["Block", Held]:
         """Give `owner`, who has the address already, a new id for it: every older id of it is void from then on."""

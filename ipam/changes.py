@@ -6,7 +6,7 @@ from ipam.block import Block, Held, Owner
 from ipam.group_commit import Moved
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Assign:
     """Give `owner` an address, in a block that is still whose it was when it was chosen."""
 
@@ -18,6 +18,8 @@ class Assign:
     """The block's node and machine."""
     opens_at: str = ""
     """The revision at which the block was found free of overlap: there, and only there, this change makes it ready."""
+    fresh: bool = False
+    """Said by the last `apply`: the address was never anybody's before."""
 
     @property
     def moves(self) -> bool:
@@ -38,7 +40,9 @@ class Assign:
             if not self.opens_at or block.record.revision != self.opens_at:
                 raise Moved(block.name)
             block = block.made_ready()
-        return block.assign(self.owner, self.id, self.now, self.cooldown_s)[0]
+        changed, held = block.assign(self.owner, self.id, self.now, self.cooldown_s)
+        self.fresh = held.fresh
+        return changed
 
     def is_in(self, block: Block) -> bool:
         """See `Change.is_in`."""

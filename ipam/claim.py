@@ -64,11 +64,17 @@ class Claimer:
 
     async def _claim_in(self, pool: Pool, cell: Network) -> Block | None:
         listed = await self._mirror.list_cell(cell)
+        taken = {block.network for block in listed}
         for left in listed:
             # Ours from a claim that died half-way, or the other half of a claim that runs in another process.
-            if self._mirror.is_mine(left) and not left.record.spec.ready and pool.holds(left) and _alone(left, listed):
+            if left.record.spec.ready or not self._mirror.is_mine(left):
+                continue
+            if not _alone(left, listed):
+                if await self.delete(left):
+                    taken.discard(left.network)
+            elif pool.holds(left):
                 return left
-        for network in candidates(pool, cell, self._mirror.node, [block.network for block in listed]):
+        for network in candidates(pool, cell, self._mirror.node, taken):
             created = await self._create(network, pool.name)
             if created is None:
                 continue

@@ -14,6 +14,7 @@ import errno
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -69,10 +70,11 @@ class Answer:
 
 
 class NetlinkSocket:
-    """A netlink socket on which batches are sent, one at a time."""
+    """A netlink socket on which batches are sent, one at a time: a second thread waits for the first's answers."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        self._one_at_a_time = threading.Lock()
         self._sequence = 0
         sock.setsockopt(_SOL_NETLINK, _OPTION_EXT_ACK, 1)
         sock.setsockopt(_SOL_NETLINK, _OPTION_CAP_ACK, 1)
@@ -99,6 +101,10 @@ class NetlinkSocket:
         """The descriptor."""
         return self._socket.fileno()
 
+    def detach(self) -> int:
+        """Give the descriptor away, still open."""
+        return self._socket.detach()
+
     def close(self) -> None:
         """Close the descriptor; closing twice is fine."""
         self._socket.close()
@@ -112,7 +118,8 @@ class NetlinkSocket:
         """
         if not messages:
             return []
-        return self._collect(messages, self._send(messages))
+        with self._one_at_a_time:
+            return self._collect(messages, self._send(messages))
 
     def datagrams(self, listing: Message) -> Iterator[bytes]:
         """What the kernel sends for a listing (F_DUMP), a datagram of many messages at a time; see `split`.
@@ -120,18 +127,17 @@ class NetlinkSocket:
         Raises:
             NetlinkError: the listing was refused.
         """
-        first = self._send([listing])
-        while True:
-            data = self._receive()
-            for number, kind, _, body in split(data):
-                if number != first or kind not in (_ERROR, _DONE):
-                    continue
-                code = _code(body)
-                if code:
-                    raise NetlinkError(listing.what, code)
+        with self._one_at_a_time:
+            first = self._send([listing])
+            ended = False
+            while not ended:
+                data = self._receive()
+                for number, kind, _, body in split(data):
+                    if number == first and kind in (_ERROR, _DONE):
+                        ended = True
+                        if _code(body):
+                            raise NetlinkError(listing.what, _code(body))
                 yield data
-                return
-            yield data
 
     def _send(self, messages: Sequence[Message]) -> int:
         first = self._sequence + 1

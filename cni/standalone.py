@@ -1,0 +1,125 @@
+"""The CNI commands without an agent: `python -I -m cni` opens the configured store itself.
+
+DEL works as ever, its journal being the agent's. ADD works only where the configuration has no `policy` key: nobody
+here could put a policy in force. The pod's endpoint is written by the agent when it starts, from the record.
+"""
+
+import asyncio
+import socket
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from cni.config import Netconf, check_datastore_type, parse
+from cni.errors import InvalidConfig, TryAgainLater
+from cni.flows import Flows
+from cni.links import HostLinks
+from cni.node import Node
+from cni.plugin import Output, Plugin
+from cni.reaper import Reaper
+from cni.records import Record, Records
+from cni.request import Request
+from datastore.errors import Invalid, StoreError, UnsupportedDatastore
+from datastore.store import Store
+from datastore.urls import open_store
+from ipam.allocator import Allocator
+from ipam.handles import Handles
+from kernel.batch import NETLINK_NETFILTER, NetlinkSocket
+
+DEFAULT_STATE = Path("/var/lib/tortie")
+DEFAULT_DATASTORE = "sqlite:///var/lib/tortie/tortie.db"
+_DEFAULT_MTU = 1500
+_MACHINE_ID = Path("/etc/machine-id")
+
+
+class NoPolicy:
+    """No policy is in force, and none is asked for."""
+
+    async def admit(self, record: Record) -> None:
+        """See `Policy.admit`."""
+
+    async def dismiss(self, record: Record) -> None:
+        """See `Policy.dismiss`."""
+
+
+class NoEndpoints:
+    """The agent writes endpoints, from records."""
+
+    def publish(self, record: Record) -> None:
+        """See `Endpoints.publish`."""
+
+    async def withdraw(self, record: Record) -> None:
+        """See `Endpoints.withdraw`."""
+
+
+async def run(request: Request) -> Output:
+    """Run one call with a store of its own.
+
+    Raises:
+        CniError: the call is wrong, or can't be served without an agent.
+    """
+    call = parse(request.environment, request.stdin)
+    if call.command == "ADD" and call.config.policy is not None:
+        raise TryAgainLater("no tortie agent answers", "the configuration asks for policy, which needs one")
+    async with AsyncExitStack() as stack:
+        node = await _node(call.config, stack, needs_store=call.command == "ADD")
+        plugin = Plugin(node)
+        plugin.not_ready = ""
+        reaping = asyncio.create_task(node.reaper.run())
+        try:
+            output = await plugin.run(request)
+            await node.reaper.reaped()
+            await node.flows.close()
+            return output
+        finally:
+            reaping.cancel()
+            await asyncio.gather(reaping, return_exceptions=True)
+
+
+async def _node(config: Netconf, stack: AsyncExitStack, *, needs_store: bool) -> Node:
+    store = await _open(config)
+    stack.push_async_callback(store.close)
+    name = config.nodename or socket.gethostname()
+    allocator = Allocator(store, name, config.machine or _machine())
+    if needs_store:
+        try:
+            await allocator.load()
+        except StoreError as error:
+            raise TryAgainLater("the datastore can't be used", str(error)) from error
+    sockets = [NetlinkSocket.open() for _ in range(3)] + [NetlinkSocket.open(NETLINK_NETFILTER)]
+    for one in sockets:
+        stack.callback(one.close)
+    links = HostLinks(sockets[0], sockets[1])
+    stack.callback(links.close)
+    state = Path(config.state or DEFAULT_STATE)
+    return Node(
+        name=name,
+        allocator=allocator,
+        handles=Handles(state / "handles"),
+        records=Records(state),
+        links=links,
+        reaper=Reaper(sockets[2]),
+        policy=NoPolicy(),
+        endpoints=NoEndpoints(),
+        flows=Flows(sockets[3]),
+        mtu=lambda: _DEFAULT_MTU,
+    )
+
+
+async def _open(config: Netconf) -> Store:
+    """The configured store.
+
+    Raises:
+        InvalidConfig: there is no driver for it.
+        TryAgainLater: it can't be opened.
+    """
+    check_datastore_type(config)
+    try:
+        return await open_store(config.datastore or DEFAULT_DATASTORE)
+    except (UnsupportedDatastore, Invalid) as error:
+        raise InvalidConfig("datastore can't be used", str(error)) from error
+    except StoreError as error:
+        raise TryAgainLater("the datastore can't be used", str(error)) from error
+
+
+def _machine() -> str:
+    return _MACHINE_ID.read_text().strip() if _MACHINE_ID.exists() else ""

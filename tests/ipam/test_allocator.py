@@ -1,0 +1,365 @@
+"""What an allocator gives and takes back, on a store that answers."""
+
+import asyncio
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+
+from datastore.memory import MemoryStore
+from datastore.resources.ipblock import IPBlock
+from datastore.store import Where
+from ipam.allocator import IDLE_S, Settings, Wanted
+from ipam.block import Held, Owner, new_block
+from ipam.errors import NoAddress, NoPool
+from tests.ipam.world import Clock, Fate, Node, blocks_of, owners, pool
+
+V4, V6, BOTH = Wanted((4,)), Wanted((6,)), Wanted((4, 6))
+
+
+class World:
+    def __init__(self, folder: Path) -> None:
+        self.store = MemoryStore()
+        self.clock = Clock()
+        self._folder = folder
+
+    async def pools(self, *pools: tuple[str, str, int | None]) -> None:
+        for name, cidr, block_size in pools:
+            await self.store.create(pool(name, cidr, block_size))
+
+    async def node(self, name: str = "node-1") -> Node:
+        node = Node(name, self.store, self._folder, self.clock)
+        await node.allocator.load()
+        return node
+
+    async def add(self, node: Node, handle: str, wanted: Wanted = V4) -> tuple[Held, ...]:
+        async with node.handles.hold(handle) as hold:
+            held = await node.allocator.assign(Owner(handle, "node-1"), wanted, hold)
+            hold.settle()
+        return held
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+class TestAssign:
+    async def test_the_first_address_claims_a_block_that_ends_ready_and_ours(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/16", None))
+        node = await world.node()
+        (held,) = await world.add(node, "a")
+        (block,) = await blocks_of(world.store)
+        spec = block.record.spec
+        assert (spec.ready, spec.node, spec.machine, spec.pool) == (True, "node-1", "machine-node-1", "p")
+        assert held.address in block.network
+        assert node.allocator.networks() == {block.network}
+
+    async def test_both_families_come_together(self, world: World) -> None:
+        await world.pools(("p4", "10.65.0.0/16", None), ("p6", "fd65::/48", None))
+        held = await world.add(await world.node(), "a", BOTH)
+        assert [one.address.version for one in held] == [4, 6]
+
+    async def test_a_family_without_a_pool_assigns_nothing(self, world: World) -> None:
+        await world.pools(("p4", "10.65.0.0/16", None))
+        with pytest.raises(NoPool, match="IPv6"):
+            await world.add(await world.node(), "a", BOTH)
+        assert await blocks_of(world.store) == []
+
+    async def test_a_family_that_is_exhausted_gives_the_other_back(self, world: World) -> None:
+        await world.pools(("p4", "10.65.0.0/16", None), ("p6", "fd65::/128", 128))
+        node = await world.node()
+        await world.add(node, "a", V6)
+        with pytest.raises(NoAddress, match="IPv6"):
+            await world.add(node, "b", BOTH)
+        assert set((await owners(world.store)).values()) == {"a"}
+
+    async def test_a_handle_gets_its_address_again_under_a_new_id(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/16", None))
+        node = await world.node()
+        (first,) = await world.add(node, "a")
+        (second,) = await world.add(node, "a")
+        assert (second.address, second.block) == (first.address, first.block)
+        assert second.id != first.id
+        await node.allocator.release([first])
+        assert await owners(world.store) == {first.address: "a"}
+
+    async def test_a_retry_completes_the_missing_family(self, world: World) -> None:
+        await world.pools(("p4", "10.65.0.0/16", None), ("p6", "fd65::/48", None))
+        node = await world.node()
+        (four,) = await world.add(node, "a", V4)
+        held = await world.add(node, "a", BOTH)
+        assert held[0].address == four.address
+        assert len(await owners(world.store)) == 2
+
+    async def test_what_a_handle_had_stays_when_another_family_fails(self, world: World) -> None:
+        await world.pools(("p4", "10.65.0.0/16", None), ("p6", "fd65::/128", 128))
+        node = await world.node()
+        await world.add(node, "other", V6)
+        (four,) = await world.add(node, "a", V4)
+        with pytest.raises(NoAddress):
+            await world.add(node, "a", BOTH)
+        assert (await owners(world.store))[four.address] == "a"
+
+    async def test_a_full_block_is_followed_by_the_next(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/28", 30))
+        node = await world.node()
+        addresses = {(await world.add(node, f"h{n}"))[0].address for n in range(16)}
+        assert addresses == set(ip_network("10.65.0.0/28"))
+        with pytest.raises(NoAddress, match="IPv4 address in p"):
+            await world.add(node, "one too many")
+
+    async def test_many_at_once_share_blocks_and_no_address(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/16", None))
+        node = await world.node()
+        given = await asyncio.gather(*(world.add(node, f"h{n}") for n in range(150)))
+        assert len({held.address for (held,) in given}) == 150
+        assert len(await blocks_of(world.store)) == 3
+
+    async def test_only_the_pools_asked_for_serve(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/16", None), ("q", "10.66.0.0/16", None))
+        node = await world.node()
+        await world.add(node, "a")
+        (held,) = await world.add(node, "b", Wanted((4,), {4: ("10.66.0.0/16",)}))
+        assert held.address in ip_network("10.66.0.0/16")
+
+    async def test_a_disabled_pool_gives_nothing_more_from_blocks_it_has(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/16", None))
+        node = await world.node()
+        await world.add(node, "a")
+        node.allocator.set_pools([pool("p", "10.65.0.0/16", disabled=True)])
+        stored = (await world.store.list(type(pool("p", "10.65.0.0/16")))).items[0]
+        await world.store.delete(stored)
+        with pytest.raises(NoPool):
+            await world.add(node, "b")
+
+    async def test_pools_too_new_for_the_mirror_are_asked_of_the_store(self, world: World) -> None:
+        node = await world.node()
+        node.allocator.set_pools([])
+        await world.pools(("p", "10.65.0.0/16", None))
+        await world.add(node, "a")
+
+    async def test_one_write_assigns_once_a_block_is_there(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/16", None))
+        node = await world.node()
+        node.allocator.set_pools([pool("p", "10.65.0.0/16")])
+        await world.add(node, "a")
+        calls = await recorded(node, world.add(node, "b"))
+        assert calls == ["update"]
+
+    async def test_the_first_in_a_new_block_costs_two_writes_and_two_lists(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/16", None))
+        node = await world.node()
+        node.allocator.set_pools([pool("p", "10.65.0.0/16")])
+        assert await recorded(node, world.add(node, "a")) == ["list", "create", "list", "update"]
+
+    async def test_those_that_arrive_while_a_write_flies_share_the_next(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/16", None))
+        node = await world.node()
+        node.allocator.set_pools([pool("p", "10.65.0.0/16")])
+        await world.add(node, "a")
+        calls = await recorded(node, asyncio.gather(*(world.add(node, f"h{n}") for n in range(20))))
+        assert len(calls) <= 2
+
+
+async def recorded(node: Node, work: object) -> list[str]:
+    """The store calls of `work`, each answered as it comes."""
+    node.gate.open = False
+    task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+    calls: list[str] = []
+    while not task.done():
+        for pending in list(node.gate.waiting):
+            node.gate.waiting.remove(pending)
+            calls.append(pending.name)
+            pending.fate.set_result(Fate.OK)
+        await asyncio.sleep(0)
+    node.gate.open = True
+    await task
+    return calls
+
+
+class TestBorrow:
+    async def test_with_every_block_taken_a_node_borrows_and_says_so(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/29", 29))
+        first, second = await world.node("node-1"), await world.node("node-2")
+        await world.add(first, "a")
+        async with second.handles.hold("b") as hold:
+            (held,) = await second.allocator.assign(Owner("b", "node-2"), V4, hold)
+        assert second.allocator.borrowed() == {held.address}
+        assert second.allocator.networks() == frozenset()
+        listed = await world.store.list(IPBlock, Where("node", "node-2"))
+        assert len(listed.items) == 1
+        await second.allocator.release([held])
+        assert second.allocator.borrowed() == frozenset()
+        assert (await world.store.list(IPBlock, Where("node", "node-2"))).items == ()
+
+    async def test_the_owner_learns_of_a_borrower_by_losing_its_write(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/29", 29))
+        first, second = await world.node("node-1"), await world.node("node-2")
+        await world.add(first, "a")
+        await world.add(second, "b")
+        (held,) = await world.add(first, "c")
+        assert len(await owners(world.store)) == 3
+        assert (await owners(world.store))[held.address] == "c"
+
+    async def test_strict_affinity_borrows_nothing(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/29", 29))
+        first, second = await world.node("node-1"), await world.node("node-2")
+        second.allocator.settings = Settings(strict_affinity=True)
+        await world.add(first, "a")
+        with pytest.raises(NoAddress):
+            await world.add(second, "b")
+
+    async def test_nobody_borrows_from_a_block_that_is_not_ready(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/29", 29))
+        unready = new_block(ip_network("10.65.0.0/29"), "p", "node-2", "m", world.clock.now)
+        await world.store.create(unready.record)
+        with pytest.raises(NoAddress):
+            await world.add(await world.node(), "a")
+
+
+class TestClaim:
+    async def test_an_unready_block_of_ours_is_taken_up(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/29", 29))
+        left = new_block(ip_network("10.65.0.0/29"), "p", "node-1", "machine-node-1", world.clock.now)
+        await world.store.create(left.record)
+        (held,) = await world.add(await world.node(), "a")
+        assert held.block == left.name
+
+    async def test_an_unready_block_of_ours_that_overlaps_anothers_makes_room(self, world: World) -> None:
+        await world.pools(("large", "10.65.0.0/28", 28), ("small", "10.65.0.0/28", 29))
+        ours = new_block(ip_network("10.65.0.0/28"), "large", "node-1", "machine-node-1", world.clock.now)
+        theirs = new_block(ip_network("10.65.0.0/29"), "small", "node-2", "m", world.clock.now).made_ready()
+        for block in (ours, theirs):
+            await world.store.create(block.record)
+        (held,) = await world.add(await world.node(), "a")
+        assert held.address in ip_network("10.65.0.8/29")
+
+    async def test_a_block_of_the_same_node_on_another_machine_is_not_ours(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/28", 29))
+        other = new_block(ip_network("10.65.0.0/29"), "p", "node-1", "another machine", world.clock.now).made_ready()
+        await world.store.create(other.record)
+        (held,) = await world.add(await world.node(), "a")
+        assert held.address in ip_network("10.65.0.8/29")
+
+    async def test_overlapping_claims_of_different_sizes_never_both_become_ready(self, world: World) -> None:
+        await world.pools(("small", "10.65.0.0/28", 29), ("large", "10.65.0.0/28", 28))
+        nodes = [await world.node(f"node-{n}") for n in (1, 2)]
+        wanted = [Wanted((4,), {4: ("small",)}), Wanted((4,), {4: ("large",)})]
+        await asyncio.gather(
+            *(world.add(node, f"h{n}", wanted[n]) for n, node in enumerate(nodes)), return_exceptions=True
+        )
+        ready = [block for block in await blocks_of(world.store) if block.record.spec.ready]
+        assert not any(a.network.overlaps(b.network) for a in ready for b in ready if a is not b)
+
+
+class TestRelease:
+    async def test_a_released_address_rests_and_then_comes_back(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/32", 32))
+        node = await world.node()
+        (held,) = await world.add(node, "a")
+        await node.allocator.release([held])
+        with pytest.raises(NoAddress):
+            await world.add(node, "b")
+        world.clock.now += 30
+        assert (await world.add(node, "b"))[0].address == held.address
+
+    async def test_only_an_address_that_was_never_anybodys_is_fresh(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/32", 32))
+        node = await world.node()
+        (first,) = await world.add(node, "a")
+        (adopted,) = await world.add(node, "a")
+        await node.allocator.release([adopted])
+        world.clock.now += 30
+        (reused,) = await world.add(node, "b")
+        assert [one.fresh for one in (first, adopted, reused)] == [True, False, False]
+
+    async def test_a_late_release_of_an_address_that_has_a_new_owner_touches_nothing(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/32", 32))
+        node = await world.node()
+        (old,) = await world.add(node, "a")
+        await node.allocator.release([old])
+        world.clock.now += 30
+        await world.add(node, "b")
+        await node.allocator.release([old])
+        assert await owners(world.store) == {old.address: "b"}
+
+    async def test_a_handle_is_released_by_a_fresh_list(self, world: World) -> None:
+        await world.pools(("p4", "10.65.0.0/16", None), ("p6", "fd65::/48", None))
+        node, standalone = await world.node(), await world.node()
+        await world.add(standalone, "a", BOTH)
+        assert len(await node.allocator.release_handle("a")) == 2
+        assert await owners(world.store) == {}
+        assert await node.allocator.release_handle("a") == ()
+
+    async def test_releasing_what_is_gone_is_fine(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/16", None))
+        node = await world.node()
+        (held,) = await world.add(node, "a")
+        for _ in range(2):
+            await node.allocator.release([held])
+        await node.allocator.release([Held("10-99-0-0-26", 1, "00000000000000aa", ip_address("10.99.0.1"))])
+
+    async def test_an_uncertain_release_wins_a_write_even_if_the_id_is_not_there(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/16", None))
+        node = await world.node()
+        (held,) = await world.add(node, "a")
+        ghost = Held(held.block, 7, "00000000000000aa", held.address)
+        (before,) = await blocks_of(world.store)
+        await node.allocator.release([ghost])
+        assert (await blocks_of(world.store))[0].record.revision == before.record.revision
+        await node.allocator.release([ghost], certain=False)
+        assert (await blocks_of(world.store))[0].record.revision != before.record.revision
+
+
+class TestGiveBack:
+    async def test_an_empty_block_is_given_back_after_the_idle_time_and_not_before(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/16", None))
+        node = await world.node()
+        (held,) = await world.add(node, "a")
+        world.clock.now += 10 * IDLE_S
+        withdrawn: list[frozenset[object]] = []
+
+        async def withdraw() -> None:
+            withdrawn.append(frozenset(node.allocator.networks()))
+
+        assert await node.allocator.give_back(withdraw) == 0
+        await node.allocator.release([held])
+        world.clock.now += IDLE_S - 1
+        assert await node.allocator.give_back(withdraw) == 0
+        assert withdrawn == []
+        world.clock.now += 1
+        assert await node.allocator.give_back(withdraw) == 1
+        assert withdrawn == [frozenset()]
+        assert await blocks_of(world.store) == []
+        assert node.allocator.networks() == frozenset()
+
+    async def test_a_block_that_a_borrower_took_from_meanwhile_is_kept(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/29", 29))
+        first, second = await world.node("node-1"), await world.node("node-2")
+        (held,) = await world.add(first, "a")
+        await first.allocator.release([held])
+        world.clock.now += IDLE_S
+
+        async def withdraw() -> None:
+            await world.add(second, "b")
+
+        assert await first.allocator.give_back(withdraw) == 0
+        assert set((await owners(world.store)).values()) == {"b"}
+        assert first.allocator.networks() == {ip_network("10.65.0.0/29")}
+        await world.add(first, "c")
+
+    async def test_nothing_is_given_from_a_block_on_its_way_back(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/28", 29))
+        node = await world.node()
+        (held,) = await world.add(node, "a")
+        await node.allocator.release([held])
+        world.clock.now += IDLE_S
+        given: list[Held] = []
+
+        async def withdraw() -> None:
+            given.extend(await world.add(node, "b"))
+
+        await node.allocator.give_back(withdraw)
+        assert given[0].block != held.block
+        assert set((await owners(world.store)).values()) == {"b"}
