@@ -96,8 +96,18 @@ class Handles:
             if not row.users:
                 del self._rows[handle]
 
+    def is_uncertain(self, handle: str) -> bool:
+        """Whether an intent says that a write for a handle may be in flight, or was when its holder died."""
+        try:
+            return self._path(handle).stat().st_size > 0
+        except FileNotFoundError:
+            return False
+
+    def _path(self, handle: str) -> Path:
+        return self._folder / hashlib.sha256(handle.encode()).hexdigest()[:40]
+
     async def _lock_file(self, handle: str) -> Hold:
-        path = self._folder / hashlib.sha256(handle.encode()).hexdigest()[:40]
+        path = self._path(handle)
         for _ in range(int(self._wait_s / _POLL_S) + 1):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:

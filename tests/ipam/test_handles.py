@@ -1,6 +1,8 @@
 """One holder of a handle at a time, across tasks and processes, and an intent that outlives its holder."""
 
 import asyncio
+import fcntl
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +98,27 @@ async def test_another_process_is_waited_for_and_what_it_left_when_killed_is_see
             assert hold.uncertain is intend
             hold.settle()
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_lock_won_on_a_file_that_was_removed_meanwhile_is_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between our open and our flock the holder removes its file, and somebody else makes and locks a new one."""
+    really, others = fcntl.flock, list[int]()
+
+    def flock(fd: int, operation: int) -> None:
+        if not others:
+            (path,) = tmp_path.iterdir()
+            path.unlink()
+            others.append(os.open(path, os.O_RDWR | os.O_CREAT))
+            really(others[0], fcntl.LOCK_EX)
+        really(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(HandleBusy):
+        async with Handles(tmp_path, wait_s=0.05).hold("a"):
+            pass
+    os.close(others[0])
 
 
 async def test_many_holders_in_many_processes_never_meet(tmp_path: Path) -> None:
