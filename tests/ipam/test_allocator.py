@@ -178,6 +178,25 @@ async def recorded(node: Node, work: object) -> list[str]:
     return calls
 
 
+class TestIntent:
+    async def test_a_handle_whose_last_holder_left_an_intent_is_looked_up_afresh(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/16", None))
+        agent, other = await world.node(), await world.node()
+        async with other.handles.hold("a") as hold:
+            (left,) = await other.allocator.assign(Owner("a", "node-1"), V4, hold)
+        (held,) = await world.add(agent, "a")
+        assert held.address == left.address
+        assert list((await owners(world.store)).values()) == ["a"]
+
+    async def test_an_assign_that_failed_for_good_leaves_no_intent(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/32", 32))
+        node = await world.node()
+        await world.add(node, "a")
+        with pytest.raises(NoAddress):
+            await world.add(node, "b")
+        assert not node.handles.is_uncertain("b")
+
+
 class TestBorrow:
     async def test_with_every_block_taken_a_node_borrows_and_says_so(self, world: World) -> None:
         await world.pools(("p", "10.65.0.0/29", 29))
