@@ -122,19 +122,21 @@ def walk(tables: Mapping[TableName, Table], sets: Sets, stages: Stages, packet: 
     """
     path: list[Step] = []
     mark = packet.mark
-    for table, hook in stages:
-        if table in tables:
-            seen = replace(
-                packet,
-                mark=mark,
-                interface_in="" if hook in _NO_IN else packet.interface_in,
-                interface_out="" if hook in _NO_OUT else packet.interface_out,
-            )
-            traversal = _Traversal(table, tables[table], sets, seen, path)
-            accepted = traversal.run(hook)
-            mark = traversal.packet.mark
-            if not accepted:
-                return Walk(False, replace(packet, mark=mark), tuple(path))
+    for name, hook in stages:
+        table = tables.get(name)
+        if table is None or not table.hooks.get(hook):
+            continue
+        seen = replace(
+            packet,
+            mark=mark,
+            interface_in="" if hook in _NO_IN else packet.interface_in,
+            interface_out="" if hook in _NO_OUT else packet.interface_out,
+        )
+        traversal = _Traversal(name, table, sets, seen, path)
+        accepted = traversal.run(hook)
+        mark = traversal.packet.mark
+        if not accepted:
+            return Walk(False, replace(packet, mark=mark), tuple(path))
     return Walk(True, replace(packet, mark=mark), tuple(path))
 
 
@@ -319,14 +321,21 @@ def _is_member(content: SetContent, packet: Packet, ways: list[str]) -> bool:
         case SetType.ADDRESSES, 1:
             return str(address) in content.members
         case SetType.NETWORKS, 1:
-            return any(address in _network(member) for member in content.members)
+            return _in_networks(content, address, "")
         case SetType.ADDRESS_INTERFACES, 2:
             interface = packet.interface_in if ways[1] == "src" else packet.interface_out
-            members = (member.rpartition(",") for member in content.members)
-            return any(address in _network(network) for network, _, name in members if name == interface)
+            return _in_networks(content, address, f",{interface}")
         case SetType.ADDRESS_PORTS, 2 if ways[1] == "dst":
             return f"{address},{packet.protocol}:{packet.port}" in content.members
     raise Unwalkable(f"directions {','.join(ways)} of set {content.spec.name}")
+
+
+def _in_networks(content: SetContent, address: IPv4Address | IPv6Address, rest: str) -> bool:
+    """Whether a member is the address, or a network around it, followed by `rest`."""
+    if f"{address}{rest}" in content.members:
+        return True
+    wider = (member for member in content.members if "/" in member and member.endswith(rest))
+    return any(address in _network(member.removesuffix(rest)) for member in wider)
 
 
 @functools.lru_cache(maxsize=1 << 16)

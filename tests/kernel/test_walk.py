@@ -131,6 +131,10 @@ def test_conditions(match: tuple[str, ...], packet: Packet, expected: bool) -> N
         pytest.param(SetType.ADDRESS_INTERFACES, "10.0.0.1,tort1", "src,src", True, id="where it comes in"),
         pytest.param(SetType.ADDRESS_INTERFACES, "10.0.0.1,tort2", "src,src", False, id="where it doesn't"),
         pytest.param(SetType.ADDRESS_INTERFACES, "10.0.0.1,eth0", "src,dst", True, id="where it goes out"),
+        pytest.param(
+            SetType.ADDRESS_INTERFACES, "10.0.0.0/24,tort1", "src,src", True, id="a network, where it comes in"
+        ),
+        pytest.param(SetType.ADDRESS_INTERFACES, "10.0.0.0/24,tort2", "src,src", False, id="by another link"),
         pytest.param(SetType.ADDRESS_PORTS, "10.0.0.2,tcp:80", "dst,dst", True, id="address and port"),
         pytest.param(SetType.ADDRESS_PORTS, "10.0.0.2,udp:80", "dst,dst", False, id="another protocol's port"),
     ],
