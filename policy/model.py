@@ -8,6 +8,7 @@ Values refuse text that could break out of a rule's line; everything else is che
 resources).
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -186,10 +187,15 @@ class Policy:
     subject: Pods
     ingress: tuple[Rule, ...] | None = None
     egress: tuple[Rule, ...] | None = None
+    version: str = field(init=False, compare=False, repr=False)
+    """16 hex digits over the rules: two versions of a policy never share a chain."""
 
     def __post_init__(self) -> None:
         if not _KEY.fullmatch(self.key):
             raise ValueError(f"{self.key!r} can't name a policy in a rule")
+        # repr, since it can't forget a field that is added to rules later
+        digest = hashlib.sha256(repr((self.ingress, self.egress)).encode())
+        object.__setattr__(self, "version", digest.hexdigest()[:16])
 
     def rules(self, direction: Direction) -> tuple[Rule, ...] | None:
         """The rules of one direction, None where it isn't isolated."""
