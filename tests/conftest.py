@@ -1,15 +1,17 @@
-"""What every test shares: Hypothesis profiles, and that CI accepts no skip of a required suite."""
+"""What every test shares: Hypothesis profiles, and that CI accepts no skip of a required suite.
+
+Hypothesis' profile `ci` always runs the same examples; `deep` looks further, for a change in policy or ipam: choose it
+with HYPOTHESIS_PROFILE=deep.
+"""
 
 import os
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile(
-    "ci", derandomize=True, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("ci" if os.environ.get("TORTIE_CI") else "dev")
+settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("deep", settings.get_profile("ci"), derandomize=False, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 @pytest.hookimpl(hookwrapper=True)
