@@ -8,7 +8,7 @@ are deleted one by one (`kernel.routes`).
 
 import socket
 from collections.abc import AsyncIterator, Iterable
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 from pyroute2 import AsyncIPRoute
@@ -20,6 +20,7 @@ from kernel.podlink import get_link, link_of
 from kernel.routes import change_messages, send
 
 _MAIN = 254
+_GLOBAL = 0
 _BLACKHOLE = 6
 _IFF_UP = 1
 _GROUPS = 0x1 | 0x40 | 0x400
@@ -42,6 +43,13 @@ async def default_interface() -> Link | None:
                 if found is not None:
                     return found
     return None
+
+
+async def addresses(index: int) -> list[IPv4Address | IPv6Address]:
+    """The global addresses of a link, in the kernel's order."""
+    async with AsyncIPRoute() as ipr:
+        found = [message async for message in await ipr.get_addr(index=index, scope=_GLOBAL)]
+    return [ip_address(message.get("local") or message.get("address")) for message in found]
 
 
 async def routes(namespace: str | None = None) -> set[Route]:
