@@ -1,0 +1,274 @@
+"""One node put together, in the order in which it may act.
+
+    claim the node's name, read its blocks and records
+    list every kind ──> policy graph ──> compare with the kernel: sets, chains, routes
+    undo what died half-way, carry out what is owed
+    serve: the CNI socket (what makes this node usable), IPAM, the tools' questions
+    keep up: watches, changes to the kernel, repairs, upkeep, until told to stop
+
+Stopping leaves the kernel as it is: pods talk on.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
+
+from agent.control import Control
+from agent.dataplane import Dataplane
+from agent.gate import Gate
+from agent.graph import Graph
+from agent.identity import NodeObject
+from agent.options import Options
+from agent.publish import Publisher
+from agent.refresh import Refresher
+from agent.routes import RouteKeeper
+from agent.sync import KindSync
+from agent.upkeep import give_back, pay_once, pay_what_is_owed
+from cni.detach import delete
+from cni.flows import Flows
+from cni.links import HostLinks
+from cni.node import Node
+from cni.plugin import Plugin
+from cni.reaper import Reaper
+from cni.records import Records
+from cni.server import Server
+from cni.tombstones import Tombstones
+from datastore.errors import StoreError
+from datastore.resources.clusterconfiguration import ClusterConfiguration
+from datastore.resources.ippool import IPPool
+from datastore.resources.kubernetes import Namespace
+from datastore.resources.networkpolicy import NetworkPolicy
+from datastore.resources.node import Node as NodeResource
+from datastore.resources.value import Resource
+from datastore.resources.workloadendpoint import WorkloadEndpoint
+from datastore.store import Store
+from ipam.allocator import Allocator, Settings
+from ipam.block import Address
+from ipam.handles import Handles
+from kernel import netlink, sysctl
+from kernel.batch import NETLINK_NETFILTER, NetlinkSocket
+from kernel.changes import table_changes
+from kernel.errors import KernelError
+from kernel.ipset import Ipset, NetlinkMembers
+from kernel.iptables import Iptables, detect
+from kernel.runner import CommandRunner
+from policy.compiler import Compiler
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_WATCHED: tuple[type[Resource], ...] = (
+    Namespace,
+    NetworkPolicy,
+    WorkloadEndpoint,
+    NodeResource,
+    IPPool,
+    ClusterConfiguration,
+)
+_AGAIN_S = 1.0
+_FORWARDING = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
+_DEFAULT_MTU = 1500
+
+
+class Agent:
+    """One node's agent; `run` it until it is cancelled."""
+
+    def __init__(self, options: Options, store: Store) -> None:
+        self._options = options
+        self._store = store
+        self._stack = AsyncExitStack()
+        self._mtu = _DEFAULT_MTU
+        self.graph = Graph(options.node, Compiler(options.node))
+        self.allocator = Allocator(store, options.node, options.machine)
+        self._tombstones = Tombstones(options.socket)
+        self._changed = asyncio.Event()
+        self._syncs = [self._sync(kind) for kind in _WATCHED]
+
+    async def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
+        """Start, serve and keep up, without end.
+
+        Raises:
+            NameTaken: the node's name is another machine's.
+            KernelError: what every node needs (netlink, iptables) isn't there.
+        """
+        async with self._stack:
+            await self._make()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._node.reaper.run())
+                await self._become_part_of_the_cluster()
+                for sync in self._syncs:
+                    tasks.create_task(sync.run())
+                await asyncio.gather(*(sync.listed.wait() for sync in self._syncs))
+                await self._bring_the_kernel_up_to_date()
+                for work in self._lasting_work():
+                    tasks.create_task(work)
+                await self._finish_what_was_left()
+                await self._serve()
+                on_ready()
+
+    # Making
+
+    async def _make(self) -> None:
+        options, backend = self._options, self._options.backend or detect(CommandRunner())
+        for setting in _FORWARDING:
+            if sysctl.read(setting):
+                sysctl.write(setting, "1")
+        uplink = await netlink.default_interface()
+        self._mtu = uplink.mtu if uplink is not None else _DEFAULT_MTU
+        addresses = options.node_ips or await _addresses_of(uplink.index if uplink is not None else 0)
+        self._backend = backend
+        self._iptables = Iptables(CommandRunner(), backend)
+        self._ipset = Ipset(CommandRunner(), NetlinkMembers(self._socket(NETLINK_NETFILTER)))
+        self.dataplane = Dataplane(self.graph.compiler, self._iptables, self._ipset)
+        self.routes = RouteKeeper(options.node, self.graph, self.allocator, netlink.NetlinkRoutes(self._socket()))
+        self._node_object = NodeObject(self._store, options.node, options.machine, addresses, self.allocator)
+        self._publisher = Publisher(self._store, options.node)
+        self._stack.push_async_callback(self._publisher.close)
+        links = HostLinks(self._socket(), self._socket())
+        self._stack.callback(links.close)
+        flows = Flows(self._socket(NETLINK_NETFILTER))
+        self._stack.push_async_callback(flows.close)
+        self._node = Node(
+            name=options.node,
+            allocator=self.allocator,
+            handles=Handles(options.state / "handles"),
+            records=Records(options.state),
+            links=links,
+            reaper=Reaper(self._socket()),
+            policy=Gate(self.graph, self.dataplane),
+            endpoints=self._publisher,
+            flows=flows,
+            mtu=lambda: self._mtu,
+        )
+        self._plugin = Plugin(self._node, self._tombstones)
+        self._control = Control(self._store, self.graph, self.dataplane, self.status)
+        self.graph.on_change = self._on_graph_change
+        self.allocator.on_change = self._on_allocator_change
+        log.info("node %s: iptables %s, addresses %s", options.node, backend.value, ", ".join(map(str, addresses)))
+
+    def _socket(self, protocol: int = 0) -> NetlinkSocket:
+        sock = NetlinkSocket.open(protocol)
+        self._stack.callback(sock.close)
+        return sock
+
+    def _sync(self, kind: type[Resource]) -> KindSync[Resource]:
+        return KindSync(
+            self._store,
+            kind,
+            lambda listed: self.graph.on_listed(kind, listed),
+            lambda changes: self.graph.on_changed(kind, changes),
+        )
+
+    # Starting
+
+    async def _become_part_of_the_cluster(self) -> None:
+        await _until_the_store_answers("claim the node's name", self._node_object.claim)
+        await _until_the_store_answers("read this node's blocks", self.allocator.load)
+        for record in self._node.records.all():
+            if record.complete:
+                self.graph.set_local(record)
+
+    async def _bring_the_kernel_up_to_date(self) -> None:
+        """Bring sets, rules and routes up to date, before anything is served."""
+        while True:
+            try:
+                found = await self.dataplane.start()
+                found += await self.routes.refresh()
+                break
+            except KernelError as error:
+                log.warning("the kernel can't be brought up to date, trying again: %s", error)
+                await asyncio.sleep(_AGAIN_S)
+        log.info("in sync; %d differences from what the kernel had", len(found))
+
+    async def _finish_what_was_left(self) -> None:
+        for record in [record for record in self._node.records.all() if not record.complete]:
+            log.info("undoing the ADD of %s/%s, which died half-way", record.namespace, record.pod)
+            await delete(self._node, record.attachment)
+        await pay_once(self._node, self._tombstones)
+        complete = [record for record in self._node.records.all() if record.complete]
+        await _until_the_store_answers("publish endpoints", lambda: self._publisher.reconcile(complete))
+
+    async def _serve(self) -> None:
+        await self._control.start(self._options.control)
+        self._stack.push_async_callback(self._control.close)
+        server = Server(self._plugin, self._options.socket)
+        await server.start()
+        self._stack.push_async_callback(server.close)
+        self._plugin.not_ready = ""
+        await pay_once(self._node, self._tombstones)  # left while the socket was being made
+
+    # Keeping up
+
+    def _lasting_work(self) -> list[Any]:
+        every_s = self._options.refresh_s
+        tables = Refresher("sets and rules", self.dataplane.refresh, table_changes(self._backend), every_s)
+        routes = Refresher("routes", self.routes.refresh, netlink.events(), every_s)
+        self._refreshers = (tables, routes)
+        return [
+            self._apply_changes(),
+            self.routes.run(),
+            self._node_object.run(),
+            tables.run(),
+            routes.run(),
+            pay_what_is_owed(self._node, self._tombstones),
+            give_back(self._node, self._node_object),
+        ]
+
+    async def _apply_changes(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                await self.dataplane.settled()
+            except KernelError as error:
+                log.warning("a change can't be applied, trying again: %s", error)
+                await asyncio.sleep(_AGAIN_S)
+                self._changed.set()
+
+    def _on_graph_change(self) -> None:
+        self.allocator.set_pools(self.graph.pools.values())
+        configuration = self.graph.configuration
+        self.allocator.settings = Settings(configuration.strict_affinity, configuration.cooldown_seconds)
+        self._changed.set()
+        self.routes.soon()
+        self._control.look_again()
+
+    def _on_allocator_change(self) -> None:
+        self._node_object.soon()
+        self.routes.soon()
+
+    def status(self) -> Mapping[str, Any]:
+        """How this agent is, for tools."""
+        return {
+            "node": self._options.node,
+            "pid": os.getpid(),
+            "ready": not self._plugin.not_ready,
+            "reason": self._plugin.not_ready,
+            "iptables": self._backend.value,
+            "datastore": self._options.datastore,
+            "failures": [sync.failure for sync in self._syncs if sync.failure],
+            "pods": len(self.graph.local),
+            "blocks": sorted(str(network) for network in self.allocator.networks()),
+            "borrowed": sorted(str(address) for address in self.allocator.borrowed()),
+            "owed": sum(1 for _ in self._node.records.unfinished()),
+            "repairs": sum(refresher.repairs for refresher in self._refreshers),
+        }
+
+
+async def _until_the_store_answers(what: str, work: Callable[[], Awaitable[T]]) -> T:
+    while True:
+        try:
+            return await work()
+        except StoreError as error:
+            log.warning("can't %s yet: %s", what, error)
+            await asyncio.sleep(_AGAIN_S)
+
+
+async def _addresses_of(index: int) -> tuple[Address, ...]:
+    found: dict[int, Address] = {}
+    for address in await netlink.addresses(index) if index else ():
+        found.setdefault(address.version, address)
+    return tuple(found.values())

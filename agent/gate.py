@@ -1,0 +1,48 @@
+"""The gate of an ADD: the pod's endpoint goes into the policy graph, and its ADD waits for the kernel.
+
+It opens when the kernel has acknowledged the change that contains the endpoint (invariant 3). Where that doesn't come,
+the ADD fails and is undone: a pod must not run without the policies that select it.
+"""
+
+import asyncio
+import logging
+
+from agent.dataplane import Dataplane
+from agent.graph import Graph
+from cni.node import NotEnforced
+from cni.records import Record
+from kernel.errors import KernelError
+
+log = logging.getLogger(__name__)
+
+WAIT_S = 10.0
+"""For a change of 10,000 rules the kernel takes 0.3 s; another program may hold the xtables lock for seconds."""
+
+
+class Gate:
+    """See `cni.node.Policy`."""
+
+    def __init__(self, graph: Graph, dataplane: Dataplane, wait_s: float = WAIT_S) -> None:
+        self._graph = graph
+        self._dataplane = dataplane
+        self._wait_s = wait_s
+
+    async def admit(self, record: Record) -> None:
+        """See `Policy.admit`."""
+        self._graph.set_local(record)
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self._dataplane.settled()
+        except TimeoutError:
+            raise NotEnforced(f"the kernel didn't confirm the rules within {self._wait_s:g} s") from None
+        except KernelError as error:
+            raise NotEnforced(str(error)) from error
+
+    async def dismiss(self, record: Record) -> None:
+        """See `Policy.dismiss`. What the kernel refuses now, the next apply or refresh mends."""
+        self._graph.remove_local(record)
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self._dataplane.settled()
+        except (TimeoutError, KernelError) as error:
+            log.warning("the sets still hold %s/%s for a while: %s", record.namespace, record.pod, error)

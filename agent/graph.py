@@ -1,0 +1,118 @@
+"""What this node knows: the store's objects and the local records, fed into the policy compiler.
+
+Each kind arrives as a listing and then as changes; a listing also says what is gone. Objects that can't be understood
+are passed over with a warning that names them: one broken policy must not stop the rest. (A policy that can't be
+understood keeps its last form that could.)
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from agent.endpoints import addresses_of, endpoint_key, endpoint_of_record, endpoint_of_resource
+from cni.records import Record
+from datastore.errors import Invalid
+from datastore.resources.clusterconfiguration import ClusterConfiguration, ClusterConfigurationSpec
+from datastore.resources.ippool import IPPool
+from datastore.resources.kubernetes import Namespace
+from datastore.resources.networkpolicy import NetworkPolicy
+from datastore.resources.node import Node
+from datastore.resources.value import Resource
+from datastore.resources.workloadendpoint import WorkloadEndpoint
+from datastore.store import Gone
+from policy.compiler import Compiler
+from policy.model import EndpointId, PolicyKey
+from policy.networkpolicy import convert
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=Resource)
+Key = tuple[type[Resource], str, str]
+
+
+class Graph:
+    """Everything that policy depends on; `compiler` holds what follows from it."""
+
+    def __init__(self, node: str, compiler: Compiler) -> None:
+        self.compiler = compiler
+        self.nodes: dict[str, Node] = {}
+        """Every Node, for routes."""
+        self.pools: dict[str, IPPool] = {}
+        self.configuration = ClusterConfigurationSpec()
+        self.local: dict[EndpointId, Record] = {}
+        """The pods of this node."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called after each listing and each batch of changes; whoever changes a local pod applies it himself."""
+        self._node = node
+        self._revisions: dict[Key, str] = {}
+        """Of every object seen, by kind, namespace and name."""
+
+    def seen(self, kind: type[Resource], namespace: str, name: str) -> str:
+        """The revision at which an object was last told; empty if it isn't there."""
+        return self._revisions.get((kind, namespace, name), "")
+
+    def on_listed(self, kind: type[R], resources: Sequence[R]) -> None:
+        """A whole listing of a kind: what isn't in it is gone."""
+        listed = {(kind, resource.namespace, resource.name) for resource in resources}
+        gone = [key for key in self._revisions if key[0] is kind and key not in listed]
+        self.on_changed(kind, [*(Gone(namespace, name) for _, namespace, name in gone), *resources])
+
+    def on_changed(self, kind: type[R], changes: Iterable[R | Gone]) -> None:
+        """Objects that came, changed or went."""
+        for change in changes:
+            if isinstance(change, Gone):
+                self._revisions.pop((kind, change.namespace, change.name), None)
+                self._remove(kind, change)
+            else:
+                self._revisions[kind, change.namespace, change.name] = change.revision
+                self._set(change)
+        self.on_change()
+
+    def set_local(self, record: Record) -> None:
+        """A pod of this node is there, or has changed."""
+        endpoint = endpoint_of_record(record, self._node)
+        self.local[endpoint.id] = record
+        self.compiler.set_endpoint(endpoint)
+
+    def remove_local(self, record: Record) -> None:
+        """A pod of this node is gone."""
+        endpoint = EndpointId(endpoint_key(record))
+        self.local.pop(endpoint, None)
+        self.compiler.remove_endpoint(endpoint)
+
+    def _set(self, resource: Resource) -> None:
+        try:
+            match resource:
+                case NetworkPolicy():
+                    self.compiler.set_policy(convert(resource))
+                case Namespace():
+                    self.compiler.set_namespace(resource.name, resource.metadata.labels)
+                case Node():
+                    self.nodes[resource.name] = resource
+                    self.compiler.set_node(resource.name, addresses_of(resource.spec.addresses))
+                case IPPool():
+                    self.pools[resource.name] = resource
+                case ClusterConfiguration():
+                    self.configuration = resource.spec
+                case WorkloadEndpoint() if resource.spec.node != self._node:
+                    self.compiler.set_endpoint(endpoint_of_resource(resource))
+                case _:
+                    pass
+        except (Invalid, ValueError) as error:
+            log.warning("%s is passed over: %s", resource.key, error)
+
+    def _remove(self, kind: type[Resource], gone: Gone) -> None:
+        if kind is NetworkPolicy:
+            self.compiler.remove_policy(PolicyKey(f"{gone.namespace}/{gone.name}"))
+        elif kind is Namespace:
+            self.compiler.remove_namespace(gone.name)
+        elif kind is Node and self.nodes.pop(gone.name, None) is not None:
+            self.compiler.remove_node(gone.name)
+        elif kind is IPPool:
+            self.pools.pop(gone.name, None)
+        elif kind is ClusterConfiguration:
+            self.configuration = ClusterConfigurationSpec()
+        elif kind is WorkloadEndpoint:
+            endpoint = EndpointId(f"{gone.namespace}/{gone.name}")
+            if endpoint not in self.local:
+                self.compiler.remove_endpoint(endpoint)

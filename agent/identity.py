@@ -1,0 +1,142 @@
+"""This node's Node object: its name claimed with a machine's identity, and what other nodes make routes of.
+
+A name is claimed by creating the Node. Another machine that comes with the same name is refused until the Node is
+deleted: two agents that both believed in one name would take each other's blocks for their own.
+
+Blocks and borrowed addresses follow the allocator: a block is in the Node after it is claimed and before anybody else
+needs to reach it, and out of it before it is given back.
+"""
+
+import asyncio
+import logging
+
+import msgspec
+
+from datastore.errors import AlreadyExists, Conflict, NotFound, StoreError, Unknown
+from datastore.resources.node import Node, NodeSpec
+from datastore.resources.value import Metadata
+from datastore.store import Store
+from ipam.allocator import Allocator
+from ipam.block import Address
+
+log = logging.getLogger(__name__)
+
+_TRIES = 12
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 5.0
+
+
+class NameTaken(Exception):
+    """Another machine has this node's name."""
+
+    def __init__(self, name: str, machine: str) -> None:
+        super().__init__(
+            f"node name {name!r} belongs to machine {machine!r}; choose another name, "
+            f"or, if that machine is gone, run `tortiectl delete node {name}`"
+        )
+        self.name = name
+        self.machine = machine
+
+
+class NodeObject:
+    """Claims and keeps the Node of one agent."""
+
+    def __init__(
+        self, store: Store, name: str, machine: str, addresses: tuple[Address, ...], allocator: Allocator
+    ) -> None:
+        self._store = store
+        self._name = name
+        self._machine = machine
+        self._addresses = tuple(str(address) for address in addresses)
+        self._allocator = allocator
+        self._node: Node | None = None
+        """As last written."""
+        self._changed = asyncio.Event()
+        self._writing = asyncio.Lock()
+
+    async def claim(self) -> None:
+        """Make the name ours, or find that it is.
+
+        Raises:
+            NameTaken: it is another machine's.
+            StoreError: the store can't be used.
+        """
+        for _ in range(_TRIES):
+            try:
+                self._node = await self._store.create(self._wanted(None))
+                return
+            except AlreadyExists:
+                if await self._take_up():
+                    return
+            except Unknown:
+                await asyncio.sleep(_FIRST_PAUSE_S)
+        raise Unknown(f"Node {self._name} may or may not be created")
+
+    def soon(self) -> None:
+        """Something changed that the Node tells."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Write what changes, without end."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                await self.write()
+                pause_s = _FIRST_PAUSE_S
+            except StoreError as error:
+                log.warning("Node %s can't be written, trying again in %.1f s: %s", self._name, pause_s, error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+                self._changed.set()
+
+    async def write(self) -> None:
+        """Return once the Node tells what is so now.
+
+        Raises:
+            StoreError: the store can't be used.
+        """
+        async with self._writing:
+            for _ in range(_TRIES):
+                wanted = self._wanted(self._node)
+                if self._node is not None and wanted.spec == self._node.spec:
+                    return
+                try:
+                    self._node = await self._store.update(wanted)
+                except NotFound:
+                    await self.claim()
+                except (Conflict, Unknown):
+                    self._node = await self._store.get(Node, self._name)
+        raise Conflict(f"Node {self._name}", "")
+
+    async def _take_up(self) -> bool:
+        """Whether the Node that is there is ours.
+
+        Raises:
+            NameTaken: it isn't.
+        """
+        try:
+            found = await self._store.get(Node, self._name)
+        except NotFound:
+            return False
+        if found.spec.machine != self._machine:
+            raise NameTaken(self._name, found.spec.machine)
+        self._node = found
+        return True
+
+    def _wanted(self, known: Node | None) -> Node:
+        changes = {
+            "machine": self._machine,
+            "addresses": self._addresses,
+            "blocks": tuple(map(str, sorted(self._allocator.networks(), key=_order))),
+            "borrowed": tuple(map(str, sorted(self._allocator.borrowed(), key=_order))),
+        }
+        if known is None:
+            return Node(metadata=Metadata(name=self._name), spec=msgspec.convert(changes, NodeSpec))
+        return msgspec.structs.replace(known, spec=msgspec.structs.replace(known.spec, **changes))
+
+
+def _order(value: object) -> tuple[int, str]:
+    text = str(value)
+    return (6 if ":" in text else 4, text)

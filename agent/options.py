@@ -1,0 +1,104 @@
+"""tortie-agent's command line, checked before anything is touched."""
+
+import argparse
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+from datastore.errors import Invalid
+from datastore.resources import names
+from ipam.block import Address
+from kernel.iptables import Backend
+
+DEFAULT_SOCKET = Path("/run/tortie/cni.sock")
+DEFAULT_STATE = Path("/var/lib/tortie")
+DEFAULT_REFRESH_S = 30.0
+_MACHINE_ID = Path("/etc/machine-id")
+_SOCKET_MAX = 100
+"""Bytes of a socket's path; sun_path has 108 with its NUL, and a name with `.new` is bound first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How an agent is to run."""
+
+    node: str
+    datastore: str
+    node_ips: tuple[Address, ...]
+    """Underlay addresses; none: those of the default route's interface."""
+    socket: Path
+    state: Path
+    machine: str
+    backend: Backend | None
+    """None: the one this node uses."""
+    refresh_s: float
+    log_level: str
+
+    @property
+    def control(self) -> Path:
+        """Where tools ask this agent."""
+        return self.state / "agent.sock"
+
+    @property
+    def ipam(self) -> Path:
+        """Where the IPAM service listens."""
+        return self.state / "ipam.sock"
+
+
+def parse(argv: Sequence[str]) -> Options:
+    """The options in `argv`.
+
+    Raises:
+        SystemExit: with status 2 and a line that says what is wrong.
+    """
+    parser = argparse.ArgumentParser(prog="tortie-agent", description="One node of a tortie network.")
+    parser.add_argument("--node", default=socket.gethostname(), help="this node's name (default: the host's)")
+    parser.add_argument("--datastore", required=True, metavar="URL", help="such as sqlite:///var/lib/tortie/tortie.db")
+    parser.add_argument("--node-ip", action="append", default=[], metavar="IP", help="underlay address, one per family")
+    parser.add_argument("--socket", type=Path, default=DEFAULT_SOCKET, help="where the CNI relay finds this agent")
+    parser.add_argument("--state", type=Path, default=DEFAULT_STATE, help="folder of this node's records")
+    parser.add_argument("--machine-id", default="", help=f"identity of this machine (default: {_MACHINE_ID})")
+    parser.add_argument("--iptables", choices=["auto", *(backend.value for backend in Backend)], default="auto")
+    parser.add_argument("--refresh", type=float, default=DEFAULT_REFRESH_S, metavar="SECONDS", help="between looks")
+    parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
+    given = parser.parse_args(argv)
+    try:
+        return _checked(given)
+    except Invalid as error:
+        parser.error(str(error))
+
+
+def _checked(given: argparse.Namespace) -> Options:
+    names.check_subdomain(given.node, "--node")
+    if given.refresh < 1:
+        raise Invalid("--refresh", "takes at least 1 second")
+    machine = given.machine_id or (_MACHINE_ID.read_text().strip() if _MACHINE_ID.exists() else "")
+    if not machine:
+        raise Invalid("--machine-id", f"is needed where there is no {_MACHINE_ID}")
+    addresses = tuple(_address(text) for text in given.node_ip)
+    if len({address.version for address in addresses}) < len(addresses):
+        raise Invalid("--node-ip", "takes one address of each family")
+    options = Options(
+        node=given.node,
+        datastore=given.datastore,
+        node_ips=addresses,
+        socket=given.socket.absolute(),
+        state=given.state.absolute(),
+        machine=machine,
+        backend=None if given.iptables == "auto" else Backend(given.iptables),
+        refresh_s=given.refresh,
+        log_level=given.log_level.upper(),
+    )
+    for path in (options.socket, options.control, options.ipam):
+        if len(str(path).encode()) > _SOCKET_MAX:
+            raise Invalid("--socket or --state", f"{path} is too long for a unix socket ({_SOCKET_MAX} bytes)")
+    return options
+
+
+def _address(text: str) -> Address:
+    try:
+        return ip_address(text)
+    except ValueError:
+        raise Invalid("--node-ip", f"{text!r} is no IP address") from None

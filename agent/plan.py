@@ -1,0 +1,126 @@
+"""One change of the kernel's sets and tables, with everything it needs taken out of the live desired state.
+
+The compiler's desired state changes with every event, so a thread that applies it must not look at it: `Plan` holds the
+texts and members themselves, in the order in which they are applied.
+
+    new sets, then members added (what lets a pod send comes last)
+    chains of raw, mangle, filter: one atomic restore for each table
+    a pause, if anything that left one set came into another (a packet between two dispatch rules must not miss both)
+    members removed, sets destroyed
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from kernel.delta import Difference, chains_text, difference
+from kernel.ipset import ActualSet, Change
+from kernel.iptables import ActualTable
+from kernel.sets import Member, SetName, SetSpec
+from kernel.tables import Family, Table, TableName
+from policy.desired import LAST, Changes, Desired, TableKey
+
+TABLES = (TableName.RAW, TableName.MANGLE, TableName.FILTER)
+"""In the order of installing; removing goes the other way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do, in the order of the fields."""
+
+    new_sets: tuple[SetSpec, ...] = ()
+    added: tuple[Change, ...] = ()
+    restores: tuple[tuple[Family, str], ...] = ()
+    hooks: bool = False
+    """Whether rules of ours in the kernel's own chains are to be compared and mended after the chains."""
+    removed: tuple[Change, ...] = ()
+    gone_sets: tuple[SetName, ...] = ()
+    found: tuple[str, ...] = ()
+    """What a comparison found wrong, in words."""
+
+    def __bool__(self) -> bool:
+        return bool(self.new_sets or self.added or self.restores or self.hooks or self.removed or self.gone_sets)
+
+    @property
+    def members_only(self) -> bool:
+        """Whether single members are all there is: a few of them go by netlink within microseconds."""
+        return not (self.new_sets or self.restores or self.hooks or self.gone_sets or self.moves)
+
+    @property
+    def moves(self) -> bool:
+        """Whether some member goes from one set to another."""
+        return not {member for _, member in self.added}.isdisjoint(member for _, member in self.removed)
+
+
+def of_changes(changes: Changes, desired: Desired) -> Plan:
+    """The plan that brings a kernel that was as desired before to what is desired now."""
+    new = [(name, frozenset(desired.sets[name].members)) for name in changes.new_sets]
+    return Plan(
+        new_sets=tuple(desired.sets[name].spec for name in changes.new_sets),
+        added=_last_ones_last(_pairs([*new, *changes.added.items()])),
+        restores=tuple(_restores(changes, desired)),
+        hooks=bool(changes.hooks),
+        removed=_pairs(changes.removed.items()),
+        gone_sets=changes.gone_sets,
+    )
+
+
+def of_difference(desired: Desired, sets: Mapping[SetName, ActualSet], tables: Mapping[TableKey, ActualTable]) -> Plan:
+    """The plan that brings a kernel, as it was just read, to what is desired."""
+    actual = {name: found.members for name, found in sets.items()}
+    wanted = {name: frozenset(found.members) for name, found in desired.sets.items()}
+    nothing: frozenset[Member] = frozenset()
+    new = [name for name in sorted(wanted) if name not in actual]
+    gone = [name for name in sorted(actual) if name not in wanted]
+    missing = [(name, wanted[name] - actual.get(name, nothing)) for name in sorted(wanted)]
+    extra = [(name, actual[name] - wanted[name]) for name in sorted(wanted) if name in actual]
+    differing = [
+        (family, table, difference(desired.tables.get((family, table), Table()), tables[family, table]))
+        for table in TABLES
+        for family in Family
+    ]
+    return Plan(
+        new_sets=tuple(desired.sets[name].spec for name in new),
+        added=_last_ones_last(_pairs(missing)),
+        restores=tuple(
+            (family, chains_text(table, found.changed, found.stale))
+            for family, table, found in differing
+            if found.changed or found.stale
+        ),
+        hooks=any(found.hooks for _, _, found in differing),
+        removed=_pairs(extra),
+        gone_sets=tuple(gone),
+        found=(
+            *(f"set {name} was missing" for name in new),
+            *(f"set {name} lacked {len(some)} members" for name, some in missing if some and name in actual),
+            *(f"set {name} had {len(some)} members too many" for name, some in extra if some),
+            *(f"set {name} was nobody's" for name in gone),
+            *(words for family, table, found in differing for words in _words(family, table, found)),
+        ),
+    )
+
+
+def _words(family: Family, table: TableName, found: Difference) -> Iterable[str]:
+    where = f"{family.iptables} {table.value}"
+    yield from (f"chain {chain.name} of {where} was missing or different" for chain in found.changed)
+    yield from (f"chain {name} of {where} was nobody's" for name in found.stale)
+    if found.hooks:
+        yield f"jumps of {where} were missing or different"
+
+
+def _restores(changes: Changes, desired: Desired) -> Iterable[tuple[Family, str]]:
+    for table in TABLES:
+        for family in Family:
+            names = changes.chains.get((family, table), frozenset())
+            if not names:
+                continue
+            chains = desired.tables[family, table].chains
+            changed = [chains[name] for name in sorted(names) if name in chains]
+            yield family, chains_text(table, changed, sorted(name for name in names if name not in chains))
+
+
+def _pairs(members: Iterable[tuple[SetName, frozenset[Member]]]) -> tuple[Change, ...]:
+    return tuple((name, member) for name, some in members for member in some)
+
+
+def _last_ones_last(changes: Iterable[Change]) -> tuple[Change, ...]:
+    return tuple(sorted(changes, key=lambda change: change[0] in LAST))
