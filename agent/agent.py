@@ -48,6 +48,7 @@ from datastore.store import Store
 from ipam.allocator import Allocator, Settings
 from ipam.block import Address
 from ipam.handles import Handles
+from ipam.rpc.server import IpamServer, IpamService
 from kernel import netlink, sysctl
 from kernel.batch import NETLINK_NETFILTER, NetlinkSocket
 from kernel.changes import table_changes
@@ -194,6 +195,12 @@ class Agent:
     async def _serve(self) -> None:
         await self._control.start(self._options.control)
         self._stack.push_async_callback(self._control.close)
+        service = IpamService(
+            self.allocator, self._node.handles, self._store, self._options.node, self._node.records.has_handle
+        )
+        ipam = IpamServer(service)
+        await ipam.start(self._options.ipam)
+        self._stack.push_async_callback(ipam.close)
         server = Server(self._plugin, self._options.socket)
         await server.start()
         self._stack.push_async_callback(server.close)

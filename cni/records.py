@@ -84,32 +84,36 @@ class Records:
 
     def write(self, record: Record) -> None:
         """Keep a record, new or changed."""
-        _write(self._attachments / _key(record.attachment), record)
+        _write(self._attachments / _key(record.attachment.handle), record)
 
     def read(self, attachment: Attachment) -> Record | None:
         """An attachment's record, if there is one that isn't in the journal."""
-        return _read(self._attachments / _key(attachment))
+        return _read(self._attachments / _key(attachment.handle))
 
     def all(self) -> Iterator[Record]:
         """Every record that isn't in the journal."""
         return _read_all(self._attachments)
 
+    def has_handle(self, handle: str) -> bool:
+        """Whether a handle is an attachment's of this node, or one's whose removal isn't finished."""
+        return any((folder / _key(handle)).exists() for folder in (self._attachments, self._journal))
+
     def retire(self, attachment: Attachment) -> Record | None:
         """Move a record into the journal and give it; None where there was none."""
-        there = self._journal / _key(attachment)
+        there = self._journal / _key(attachment.handle)
         try:
-            os.replace(self._attachments / _key(attachment), there)
+            os.replace(self._attachments / _key(attachment.handle), there)
         except FileNotFoundError:
             return None
         return _read(there)
 
     def journal(self, record: Record) -> None:
         """Put into the journal what has no record: a removal that can't be finished now."""
-        _write(self._journal / _key(record.attachment), record)
+        _write(self._journal / _key(record.attachment.handle), record)
 
     def journalled(self, attachment: Attachment) -> Record | None:
         """An attachment's journal entry, if its removal isn't finished."""
-        return _read(self._journal / _key(attachment))
+        return _read(self._journal / _key(attachment.handle))
 
     def unfinished(self) -> Iterator[Record]:
         """Every journal entry."""
@@ -117,11 +121,11 @@ class Records:
 
     def drop(self, attachment: Attachment) -> None:
         """Forget a journal entry: its removal is finished."""
-        (self._journal / _key(attachment)).unlink(missing_ok=True)
+        (self._journal / _key(attachment.handle)).unlink(missing_ok=True)
 
 
-def _key(attachment: Attachment) -> str:
-    return hashlib.sha256(attachment.handle.encode()).hexdigest()[:40] + ".json"
+def _key(handle: str) -> str:
+    return hashlib.sha256(handle.encode()).hexdigest()[:40] + ".json"
 
 
 def _write(path: Path, record: Record) -> None:
