@@ -1,7 +1,8 @@
 """Word from the kernel that another process wrote to the database.
 
-The folder is watched, not the file: a commit ends with a write to the -wal or -journal file, and those come and go. The
-events say only that something happened; what did is read from the log.
+The folder is watched, not the file: a commit ends with the truncation of the -journal file, or after the write to the
+-wal file with a touch of the database (see `writer`), and the two come and go. The events say only that something
+happened; what did is read from the log.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from asyncinotify import Inotify, Mask
 
-_MASK = Mask.MODIFY | Mask.CREATE | Mask.MOVED_TO
+_MASK = Mask.MODIFY | Mask.ATTRIB | Mask.CREATE | Mask.MOVED_TO
 _BUFFER = 64 * 1024
 """Bytes: more events than the kernel merges during one commit; what doesn't fit is read at the next wake-up."""
 
