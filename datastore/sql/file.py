@@ -115,16 +115,19 @@ class File:
         return self._connection
 
     def roll_back(self) -> None:
-        """End a transaction that may still be open, without another word: what made it fail is being told already."""
+        """End a transaction that may still be open; if that fails, with the connection, lest it keep its locks."""
         if self._connection is not None and self._connection.in_transaction:
-            with suppress(sqlite3.Error):
+            try:
                 self._connection.execute("ROLLBACK")
+            except Exception:  # what made the transaction fail is being told already
+                self.close()
 
     def close(self) -> None:
         """Let go of the connection; the next call opens another."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            with suppress(sqlite3.Error):
+                connection.close()
 
     def _there(self) -> tuple[int, int]:
         found = self._access.path.stat()
