@@ -114,6 +114,11 @@ class File:
                 raise
         return self._connection
 
+    def touch(self) -> None:
+        """Tell other processes, which watch the folder, that there is something to see (why so: `folder`)."""
+        with suppress(OSError):
+            os.utime(self._access.path)
+
     def roll_back(self) -> None:
         """End a transaction that may still be open; if that fails, with the connection, lest it keep its locks."""
         if self._connection is not None and self._connection.in_transaction:

@@ -1,8 +1,11 @@
-"""Word from the kernel that another process wrote to the database.
+"""Word from the kernel that another process committed.
 
-The folder is watched, not the file: a commit ends with the truncation of the -journal file, or after the write to the
--wal file with a touch of the database (see `writer`), and the two come and go. The events say only that something
-happened; what did is read from the log.
+After each commit its writer touches the database file, which is one event, IN_ATTRIB. The writes that make the commit
+are no use as a sign: in a rollback journal most of them come before it, and whoever looks then finds nothing and holds
+a lock that the commit waits for; in a WAL all of them do, since the index that makes it visible is shared memory. The
+folder is watched, not the file, so that a file that was replaced is heard of. An event says only that something
+happened; what did is read from the log. A writer that was killed before its touch, or that isn't ours, is found by the
+timer.
 """
 
 import asyncio
@@ -12,13 +15,13 @@ from pathlib import Path
 
 from asyncinotify import Inotify, Mask
 
-_MASK = Mask.MODIFY | Mask.ATTRIB | Mask.CREATE | Mask.MOVED_TO
+_MASK = Mask.ATTRIB | Mask.CREATE | Mask.MOVED_TO
 _BUFFER = 64 * 1024
-"""Bytes: more events than the kernel merges during one commit; what doesn't fit is read at the next wake-up."""
+"""Bytes: a thousand events; what doesn't fit is read at the next wake-up."""
 
 
 class FolderWatch:
-    """Calls `on_touched` on the event loop when a file whose name begins with `path`'s is written."""
+    """Calls `on_touched` on the event loop when a file whose name begins with `path`'s is touched."""
 
     def __init__(self, path: Path, on_touched: Callable[[], None]) -> None:
         """Begin.
@@ -52,7 +55,7 @@ class FolderWatch:
         self._inotify.close()
 
     def _drain(self) -> None:
-        # The raw events: asyncinotify's objects cost 15 us each, and a commit makes a dozen.
+        # The raw events: asyncinotify's objects cost 15 us each, and which event it was doesn't matter.
         try:
             events = os.read(self._inotify.fd, _BUFFER)
         except BlockingIOError:

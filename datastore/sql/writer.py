@@ -6,9 +6,7 @@ nobody. Nothing is ever tried again after it may have been committed.
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from datastore.errors import StoreError, Unavailable
@@ -80,11 +78,8 @@ class Writer:
         except Exception as error:  # as above
             self._give_up(error)
             return [failures.at_commit(error, str(self._access.path)) for _ in writes], []
-        if committed and self._access.journal.mode == "wal":
-            # The write to the -wal file, which inotify tells others of, comes before its fsync, and the index in shared
-            # memory, which makes the commit visible, after it. So they are told once more, by the file's own times.
-            with suppress(OSError):
-                os.utime(self._access.path)
+        if committed:
+            self._file.touch()
         return outcomes, [committed] if committed else []
 
     def _refused(self, writes: Sequence[Write], error: Exception) -> tuple[Outcomes, list[Committed]]:
