@@ -21,7 +21,7 @@ _BUFFER = 64 * 1024
 
 
 class FolderWatch:
-    """Calls `on_touched` on the event loop when a file whose name begins with `path`'s is touched."""
+    """Calls `on_touched` on the event loop when the file is touched, or another takes its name."""
 
     def __init__(self, path: Path, on_touched: Callable[[], None]) -> None:
         """Begin.
@@ -30,7 +30,9 @@ class FolderWatch:
             OSError: no inotify instance is left (fs.inotify.max_user_instances), or the folder is gone.
         """
         self._path = path
-        self._name = os.fsencode(path.name)
+        # Names in events end with a NUL. The journal's is another: SQLite, run by root, changes its owner in each
+        # transaction, which is an IN_ATTRIB too, and comes too early.
+        self._name = os.fsencode(path.name) + b"\0"
         self._on_touched = on_touched
         self._inotify = Inotify()
         try:
