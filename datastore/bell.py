@@ -14,6 +14,7 @@ class Bell:
     def __init__(self) -> None:
         self._closed = False
         self._rings: dict[str, int] = {}
+        self._rings_for_all = 0
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
 
     def is_closed(self) -> bool:
@@ -23,16 +24,18 @@ class Bell:
     def ring(self, kinds: Iterable[str]) -> None:
         """Wake who waits for one of `kinds`."""
         for kind in kinds:
-            self._rings[kind] = self.rings(kind) + 1
+            self._rings[kind] = self._rings.get(kind, 0) + 1
             self._wake(kind)
 
     def ring_all(self) -> None:
         """Wake everybody."""
-        self.ring(tuple(self._waiting))
+        self._rings_for_all += 1
+        for kind in self._waiting:
+            self._wake(kind)
 
     def rings(self, kind: str) -> int:
         """How often it rang for `kind`: ask before reading, and pass it to `wait`."""
-        return self._rings.get(kind, 0)
+        return self._rings.get(kind, 0) + self._rings_for_all
 
     async def wait(self, kind: str, since: int, timeout_s: float) -> None:
         """Return once it has rung for `kind` more than `since` times, was closed, or `timeout_s` have passed."""

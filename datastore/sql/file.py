@@ -114,17 +114,25 @@ class File:
                 raise
         return self._connection
 
+    def touch(self) -> None:
+        """Tell other processes, which watch the folder, that there is something to see (why so: `folder`)."""
+        with suppress(OSError):
+            os.utime(self._access.path)
+
     def roll_back(self) -> None:
-        """End a transaction that may still be open, without another word: what made it fail is being told already."""
+        """End a transaction that may still be open; if that fails, with the connection, lest it keep its locks."""
         if self._connection is not None and self._connection.in_transaction:
-            with suppress(sqlite3.Error):
+            try:
                 self._connection.execute("ROLLBACK")
+            except Exception:  # what made the transaction fail is being told already
+                self.close()
 
     def close(self) -> None:
         """Let go of the connection; the next call opens another."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            with suppress(sqlite3.Error):
+                connection.close()
 
     def _there(self) -> tuple[int, int]:
         found = self._access.path.stat()

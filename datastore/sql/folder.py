@@ -1,7 +1,11 @@
-"""Word from the kernel that another process wrote to the database.
+"""Word from the kernel that another process committed.
 
-The folder is watched, not the file: a commit ends with a write to the -wal or -journal file, and those come and go. The
-events say only that something happened; what did is read from the log.
+After each commit its writer touches the database file, which is one event, IN_ATTRIB. The writes that make the commit
+are no use as a sign: in a rollback journal most of them come before it, and whoever looks then finds nothing and holds
+a lock that the commit waits for; in a WAL all of them do, since the index that makes it visible is shared memory. The
+folder is watched, not the file, so that a file that was replaced is heard of. An event says only that something
+happened; what did is read from the log. A writer that was killed before its touch, or that isn't ours, is found by the
+timer.
 """
 
 import asyncio
@@ -11,13 +15,13 @@ from pathlib import Path
 
 from asyncinotify import Inotify, Mask
 
-_MASK = Mask.MODIFY | Mask.CREATE | Mask.MOVED_TO
+_MASK = Mask.ATTRIB | Mask.CREATE | Mask.MOVED_TO
 _BUFFER = 64 * 1024
-"""Bytes: more events than the kernel merges during one commit; what doesn't fit is read at the next wake-up."""
+"""Bytes: a thousand events; what doesn't fit is read at the next wake-up."""
 
 
 class FolderWatch:
-    """Calls `on_touched` on the event loop when a file whose name begins with `path`'s is written."""
+    """Calls `on_touched` on the event loop when the file is touched, or another takes its name."""
 
     def __init__(self, path: Path, on_touched: Callable[[], None]) -> None:
         """Begin.
@@ -26,7 +30,9 @@ class FolderWatch:
             OSError: no inotify instance is left (fs.inotify.max_user_instances), or the folder is gone.
         """
         self._path = path
-        self._name = os.fsencode(path.name)
+        # Names in events end with a NUL. The journal's is another: SQLite, run by root, changes its owner in each
+        # transaction, which is an IN_ATTRIB too, and comes too early.
+        self._name = os.fsencode(path.name) + b"\0"
         self._on_touched = on_touched
         self._inotify = Inotify()
         try:
@@ -51,7 +57,7 @@ class FolderWatch:
         self._inotify.close()
 
     def _drain(self) -> None:
-        # The raw events: asyncinotify's objects cost 15 us each, and a commit makes a dozen.
+        # The raw events: asyncinotify's objects cost 15 us each, and which event it was doesn't matter.
         try:
             events = os.read(self._inotify.fd, _BUFFER)
         except BlockingIOError:

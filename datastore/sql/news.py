@@ -94,6 +94,8 @@ class News:
             except StoreError as error:
                 # Watchers are told when they read; here it is one look of many.
                 log.debug("could not look for news in %s: %s", self._path, error)
+                await asyncio.sleep(TIMER_ALONE_S)
+                self._touched.set()
             self._follow_the_folder()
 
     def _ring_for(self, reach: History, kinds: frozenset[str]) -> None:

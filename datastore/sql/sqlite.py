@@ -104,12 +104,11 @@ class SQLiteStore:
 
         async def read(position: Revision) -> Batch[R]:
             self._check_open()
+            self._news.start()
             return await self._reader.read(
                 lambda found: reads.since(found, kind, position, where), lambda got: got.batch(kind)
             )
 
-        if not self._bell.is_closed():
-            self._news.start()
         return feed.follow(kind.KIND.full_name, start, read, self._bell, self._bookmark_s)
 
     async def create(self, resource: R) -> R:

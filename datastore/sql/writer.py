@@ -78,6 +78,8 @@ class Writer:
         except Exception as error:  # as above
             self._give_up(error)
             return [failures.at_commit(error, str(self._access.path)) for _ in writes], []
+        if committed:
+            self._file.touch()
         return outcomes, [committed] if committed else []
 
     def _refused(self, writes: Sequence[Write], error: Exception) -> tuple[Outcomes, list[Committed]]:

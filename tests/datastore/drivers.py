@@ -20,7 +20,7 @@ DRIVERS = ("memory", "sqlite", "sqlite-wal")
 WAL = Journal("wal", "this library's own choice may be another")
 """The bug that keeps WAL from older libraries is a race of checkpoints, too rare to disturb a test."""
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 """How long a test waits for what must come; no test waits for a time to pass."""
 
 

@@ -97,7 +97,9 @@ async def test_status_says_which_journal_and_why(open_file: OpenFile, path: Path
     assert store.status.library == sqlite3.sqlite_version
     assert store.status.journal == journal_for(sqlite3.sqlite_version_info)
     assert store.status.news == "nowhere: nothing is watched"
-    async with aclosing(store.watch(NetworkPolicy, (await store.list(NetworkPolicy)).revision)):
+    async with aclosing(store.watch(NetworkPolicy, (await store.list(NetworkPolicy)).revision)) as watch:
+        await store.create(policy())
+        await anext(watch)
         assert store.status.news == "inotify"
 
 

@@ -1,0 +1,138 @@
+"""Other connections' commits reach this process's watchers: by inotify, by a timer, and between commits of our own."""
+
+import asyncio
+import errno
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
+
+import pytest
+
+from datastore.resources.networkpolicy import NetworkPolicy
+from datastore.resources.workloadendpoint import WorkloadEndpoint
+from datastore.sql import news
+from datastore.sql.folder import FolderWatch
+from datastore.sql.journal import Journal
+from datastore.sql.sqlite import SQLiteStore
+from tests.datastore.drivers import WAL, Follower
+from tests.datastore.samples import endpoint, policy
+
+TRUNCATE = Journal("truncate", "chosen by this test")
+
+
+@pytest.fixture(params=[TRUNCATE, WAL], ids=["truncate", "wal"])
+async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[tuple[SQLiteStore, SQLiteStore], None]:
+    """Two stores on one file, as two processes have them; nothing wakes a watcher but a bell."""
+    async with AsyncExitStack() as stack:
+        stores = []
+        for _ in range(2):
+            stores.append(await SQLiteStore.open(tmp_path / "store.db", bookmark_s=3600.0, journal=request.param))
+            stack.push_async_callback(stores[-1].close)
+        yield stores[0], stores[1]
+
+
+@pytest.fixture
+def no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(news, "TIMER_S", 3600.0)
+
+
+def no_inotify(_: Path, __: Callable[[], None]) -> FolderWatch:
+    raise OSError(errno.EMFILE, "no inotify instance is left")
+
+
+async def each_commit_is_seen(store: SQLiteStore, other: SQLiteStore) -> None:
+    """Commits of `other`, one at a time, each waited for in `store`."""
+    revision = (await store.list(WorkloadEndpoint)).revision
+    async with aclosing(store.watch(WorkloadEndpoint, revision)) as watch:
+        follower = Follower(watch)
+        for number in range(20):
+            await other.create(endpoint(f"e{number}"))
+            await follower.until_sees(f"e{number}")
+
+
+@pytest.mark.usefixtures("no_timer")
+async def test_inotify_brings_every_commit_of_another(pair: tuple[SQLiteStore, SQLiteStore]) -> None:
+    await each_commit_is_seen(*pair)
+    assert pair[0].status.news == "inotify"
+
+
+async def test_without_inotify_a_timer_brings_them(
+    pair: tuple[SQLiteStore, SQLiteStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(news, "FolderWatch", no_inotify)
+    monkeypatch.setattr(news, "TIMER_ALONE_S", 0.01)
+    await each_commit_is_seen(*pair)
+    assert pair[0].status.news == "timer"
+
+
+async def test_when_inotify_says_nothing_the_slow_timer_brings_them(
+    pair: tuple[SQLiteStore, SQLiteStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FolderWatch, "_drain", lambda self: None)
+    monkeypatch.setattr(news, "TIMER_S", 0.01)
+    await each_commit_is_seen(*pair)
+
+
+@pytest.mark.usefixtures("no_timer")
+async def test_commits_of_another_are_seen_between_our_own(pair: tuple[SQLiteStore, SQLiteStore]) -> None:
+    store, other = pair
+    revision = (await store.list(WorkloadEndpoint)).revision
+    async with aclosing(store.watch(WorkloadEndpoint, revision)) as watch:
+        follower = Follower(watch)
+        for number in range(20):
+            await asyncio.gather(
+                store.create(policy(f"p{number}")),
+                other.create(endpoint(f"e{number}")),
+                store.create(policy(f"q{number}")),
+            )
+            await follower.until_sees(f"e{number}")
+
+
+@pytest.mark.usefixtures("no_timer")
+async def test_a_process_that_never_stops_writing_still_sees_anothers_commit(
+    pair: tuple[SQLiteStore, SQLiteStore],
+) -> None:
+    store, other = pair
+    revision = (await store.list(WorkloadEndpoint)).revision
+    current = await store.create(policy())
+
+    async def write_on() -> None:
+        nonlocal current
+        while True:
+            current = await store.update(current)
+
+    writing = asyncio.create_task(write_on())
+    async with aclosing(store.watch(WorkloadEndpoint, revision)) as watch:
+        await other.create(endpoint("web"))
+        await Follower(watch).until_sees("web")
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+
+
+@pytest.mark.usefixtures("no_timer")
+async def test_watchers_of_other_kinds_are_left_asleep(pair: tuple[SQLiteStore, SQLiteStore]) -> None:
+    store, other = pair
+    quiet = asyncio.create_task(anext(store.watch(NetworkPolicy, (await store.list(NetworkPolicy)).revision)))
+    await each_commit_is_seen(store, other)
+    assert not quiet.done()
+    quiet.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await quiet
+
+
+async def test_a_folder_that_was_replaced_is_watched_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(news, "TIMER_S", 0.01)
+    folder = tmp_path / "folder"
+    store = await SQLiteStore.open(folder / "store.db", bookmark_s=3600.0)
+    watch = store.watch(WorkloadEndpoint, (await store.list(WorkloadEndpoint)).revision)
+    follower = Follower(watch)
+    await store.create(endpoint("first"))
+    await follower.until_sees("first")
+    folder.rename(tmp_path / "aside")
+    folder.mkdir()
+    (tmp_path / "aside" / "store.db").rename(folder / "store.db")
+    other = await SQLiteStore.open(folder / "store.db")
+    await other.create(endpoint("second"))
+    await follower.until_sees("second")
+    await asyncio.gather(store.close(), other.close())
