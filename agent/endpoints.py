@@ -6,27 +6,15 @@ nodes learn of the pod from it. It is found again by its name, which the attachm
 
 import hashlib
 import re
-from collections.abc import Iterable
-from ipaddress import ip_address
 
 from cni.records import Record
 from datastore.resources.value import Metadata
 from datastore.resources.workloadendpoint import EndpointPort, WorkloadEndpoint, WorkloadEndpointSpec
-from ipam.block import Address
 from policy.model import Endpoint, EndpointId, NamedPort, Protocol
 
 _NOT_DNS = re.compile(r"[^a-z0-9.-]")
 _READABLE = 200
 """Characters of a pod's name that go into its endpoint's, whose limit is 253."""
-
-
-def addresses_of(texts: Iterable[str]) -> tuple[Address, ...]:
-    """Addresses from their texts.
-
-    Raises:
-        ValueError: one of them is none.
-    """
-    return tuple(ip_address(text) for text in texts)
 
 
 def endpoint_name(record: Record) -> str:
@@ -55,24 +43,6 @@ def endpoint_of_record(record: Record, node: str) -> Endpoint:
         record.addresses,
         tuple(NamedPort(port.name, Protocol(port.protocol), port.port) for port in record.ports),
         record.host_interface,
-    )
-
-
-def endpoint_of_resource(resource: WorkloadEndpoint) -> Endpoint:
-    """The endpoint that another node's agent published.
-
-    Raises:
-        ValueError: an address or protocol that is none.
-    """
-    spec = resource.spec
-    return Endpoint(
-        EndpointId(f"{resource.namespace}/{resource.name}"),
-        resource.namespace,
-        spec.pod,
-        spec.node,
-        resource.metadata.labels,
-        addresses_of(spec.addresses),
-        tuple(NamedPort(port.name, Protocol(port.protocol), port.port) for port in spec.ports),
     )
 
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from agent.endpoints import addresses_of, endpoint_key, endpoint_of_record, endpoint_of_resource
+from agent.endpoints import endpoint_key, endpoint_of_record
 from cni.records import Record
 from datastore.errors import Invalid
 from datastore.resources.clusterconfiguration import ClusterConfiguration, ClusterConfigurationSpec
@@ -21,6 +21,7 @@ from datastore.resources.value import Resource
 from datastore.resources.workloadendpoint import WorkloadEndpoint
 from datastore.store import Gone
 from policy.compiler import Compiler
+from policy.endpoints import from_workload_endpoint, node_addresses
 from policy.model import EndpointId, PolicyKey
 from policy.networkpolicy import convert
 
@@ -89,13 +90,13 @@ class Graph:
                     self.compiler.set_namespace(resource.name, resource.metadata.labels)
                 case Node():
                     self.nodes[resource.name] = resource
-                    self.compiler.set_node(resource.name, addresses_of(resource.spec.addresses))
+                    self.compiler.set_node(resource.name, node_addresses(resource))
                 case IPPool():
                     self.pools[resource.name] = resource
                 case ClusterConfiguration():
                     self.configuration = resource.spec
                 case WorkloadEndpoint() if resource.spec.node != self._node:
-                    self.compiler.set_endpoint(endpoint_of_resource(resource))
+                    self.compiler.set_endpoint(from_workload_endpoint(resource))
                 case _:
                     pass
         except (Invalid, ValueError) as error:

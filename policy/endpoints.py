@@ -1,13 +1,17 @@
-"""Kubernetes' Pod as `model.Endpoint`: which pods have a network of their own, and what policies see of them."""
+"""Pods and WorkloadEndpoints as `model.Endpoint`, and both kinds of Node as addresses: what policies see of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
 from datastore.errors import Invalid
-from datastore.resources.kubernetes import Container, ContainerPort, Pod
+from datastore.resources.kubernetes import Container, KubernetesNode, Pod
 from datastore.resources.networkpolicy import check_port
+from datastore.resources.node import Node
+from datastore.resources.workloadendpoint import WorkloadEndpoint
 from policy.model import Address, Endpoint, EndpointId, NamedPort, Protocol
 
+_NODE_ADDRESS_TYPES = ("InternalIP", "ExternalIP")
+"""core/v1 NodeAddressType of those that are addresses."""
 FINISHED = ("Succeeded", "Failed")
 """Phases in which a pod's containers don't come back and its address may be another pod's already."""
 
@@ -38,12 +42,48 @@ def from_pod(pod: Pod, interface: str = "") -> Endpoint | None:
     )
 
 
+def from_workload_endpoint(resource: WorkloadEndpoint, endpoint: EndpointId | None = None) -> Endpoint:
+    """The endpoint that a node's agent published, under the object's own name unless `endpoint` says another.
+
+    Its interface is left out: only the endpoint's own node knows by itself which one is meant.
+
+    Raises:
+        Invalid: an address or port that can't be understood, with its path.
+    """
+    spec = resource.spec
+    return Endpoint(
+        endpoint or EndpointId(f"{resource.namespace}/{resource.name}"),
+        resource.namespace,
+        spec.pod,
+        spec.node,
+        resource.metadata.labels,
+        _parsed(spec.addresses, "spec.addresses"),
+        tuple(_named_port(port.name, port.protocol, port.port, f"spec.ports[{port.name}]") for port in spec.ports),
+    )
+
+
+def node_addresses(node: Node | KubernetesNode) -> tuple[Address, ...]:
+    """The addresses that a node itself uses; names among them are passed over.
+
+    Raises:
+        Invalid: an address that can't be understood, with its path.
+    """
+    if isinstance(node, Node):
+        return _parsed(node.spec.addresses, "spec.addresses")
+    given = (entry.address for entry in node.status.addresses if entry.type in _NODE_ADDRESS_TYPES)
+    return _parsed(given, "status.addresses")
+
+
 def _addresses(pod: Pod) -> tuple[Address, ...]:
     texts = [entry.ip for entry in pod.status.pod_ips] or [pod.status.pod_ip]
+    return _parsed((text for text in texts if text), "status.podIPs")
+
+
+def _parsed(texts: Iterable[str], path: str) -> tuple[Address, ...]:
     try:
-        return tuple(dict.fromkeys(ip_address(text) for text in texts if text))
+        return tuple(dict.fromkeys(ip_address(text) for text in texts))
     except ValueError as error:
-        raise Invalid("status.podIPs", str(error)) from None
+        raise Invalid(path, str(error)) from None
 
 
 def _named_ports(pod: Pod) -> Iterator[NamedPort]:
@@ -61,11 +101,13 @@ def _container_ports(container: Container) -> Iterator[NamedPort]:
         if port.name:
             path = f"spec.containers[{container.name}].ports[{port.name}]"
             check_port(port.container_port, f"{path}.containerPort")
-            yield NamedPort(port.name, _protocol(port, path), port.container_port)
+            yield _named_port(port.name, port.protocol, port.container_port, path)
 
 
-def _protocol(port: ContainerPort, path: str) -> Protocol:
+def _named_port(name: str, protocol: str, number: int, path: str) -> NamedPort:
     try:
-        return Protocol(port.protocol)
+        found = Protocol(protocol)
     except ValueError:
-        raise Invalid(f"{path}.protocol", f"{port.protocol!r} is no protocol here") from None
+        raise Invalid(f"{path}.protocol", f"{protocol!r} is no protocol here") from None
+    check_port(number, f"{path}.port")
+    return NamedPort(name, found, number)

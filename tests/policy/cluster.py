@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
+from typing import cast
 
-import msgspec
 import yaml
 
+from datastore import codec
 from datastore.resources.kubernetes import Namespace, Pod
 from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.resources.value import Resource
@@ -20,20 +21,20 @@ def resources(text: str) -> Iterator[Resource]:
     """Every object of a YAML file; null is as good as absent, as for the API server."""
     for document in yaml.load_all(text, Loader=yaml.CSafeLoader):
         if document and document["kind"] in _KINDS:
-            yield msgspec.convert(_without_null(document), _KINDS[document["kind"]])
-
-
-def _without_null(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _without_null(part) for key, part in value.items() if part is not None}
-    return [_without_null(part) for part in value] if isinstance(value, list) else value
+            kind = _KINDS[document["kind"]].KIND
+            yield codec.decode({"apiVersion": kind.api_version, **document})
 
 
 def policy(spec: str, name: str = "p", namespace: str = "shop") -> Policy:
     """The NetworkPolicy of this spec."""
     written = yaml.load(spec, Loader=yaml.CSafeLoader)
-    document = {"metadata": {"name": name, "namespace": namespace}, "spec": _without_null(written)}
-    return networkpolicy.convert(msgspec.convert(document, NetworkPolicy))
+    document = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": written,
+    }
+    return networkpolicy.convert(cast("NetworkPolicy", codec.decode(document)))
 
 
 def pod(
