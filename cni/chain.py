@@ -82,11 +82,20 @@ def read_conflist(text: str, source: str = "conflist") -> Conflist:
 class Chain:
     """Runs one network's plugins; results are cached in a folder, for DEL."""
 
-    def __init__(self, conflist: Conflist, path: Sequence[Path], cache: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        conflist: Conflist,
+        path: Sequence[Path],
+        cache: Path,
+        environment: Mapping[str, str],
+        prefix: Sequence[str] = (),
+    ) -> None:
         self._conflist = conflist
         self._path = tuple(path)
         self._cache = cache
         self._environment = dict(environment)
+        self._prefix = tuple(prefix)
+        """A command that runs each plugin elsewhere, such as nsenter with its arguments."""
 
     def add(self, container: Container) -> Document:
         """Attach; gives the last plugin's result. What a failed ADD left is deleted again.
@@ -144,7 +153,12 @@ class Chain:
     ) -> subprocess.CompletedProcess[bytes]:
         try:
             return subprocess.run(
-                [program], input=stdin, env=environment, capture_output=True, check=False, timeout=_LIMIT_S
+                [*self._prefix, program],
+                input=stdin,
+                env=environment,
+                capture_output=True,
+                check=False,
+                timeout=_LIMIT_S,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ChainError(f"{program} could not be run: {error}") from error
