@@ -1,0 +1,275 @@
+"""Pods of the lab: a network namespace on a node, attached by executing the CNI plugin, with a server inside."""
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from agent.endpoints import endpoint_name
+from cni.chain import Chain, ChainError, Container, read_conflist
+from cni.records import Record
+from datastore.errors import NotFound
+from datastore.resources import names
+from datastore.resources.networkpolicy import PROTOCOLS, check_port, check_port_name
+from datastore.resources.workloadendpoint import WorkloadEndpoint
+from datastore.urls import open_store
+from kernel.process import Process
+from kernel.runner import CommandRunner
+from lab import agents
+from lab.holder import enter, namespace_path
+from lab.state import Folder, LabError, LabNode, LabPod, LabState, ProcessRecord
+
+NETWORK = "tortie"
+INTERFACE = "eth0"
+_CONFLIST = {
+    "cniVersion": "1.0.0",
+    "cniVersions": ["1.0.0", "1.1.0"],
+    "name": NETWORK,
+    "plugins": [
+        {
+            "type": "tortie",
+            "mtu": 0,
+            "ipam": {"type": "tortie-ipam", "assign_ipv4": True, "assign_ipv6": True},
+            "policy": {"type": "k8s"},
+            "log_level": "info",
+        }
+    ],
+}
+_CHECKOUT = Path(__file__).resolve().parents[1] / "build" / "cni"
+_PUBLISHED_S = 10.0
+_LOOK_AGAIN_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port that the pod listens on; with a name, policies may call it so."""
+
+    number: int
+    protocol: str = "TCP"
+    name: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Port":
+        """`8080`, `8080/UDP`, `http:8080`, `http:8080/TCP`.
+
+        Raises:
+            Invalid: it is no port.
+        """
+        name, colon, rest = text.rpartition(":")
+        number, slash, protocol = rest.partition("/")
+        if colon:
+            check_port_name(name, "--port")
+        if not (number.isascii() and number.isdigit()):
+            raise names.invalid("--port", text, "is no port; write [name:]number[/TCP|UDP|SCTP]")
+        check_port(int(number), "--port")
+        if slash and protocol.upper() not in PROTOCOLS:
+            raise names.invalid("--port", text, f"has no protocol of {', '.join(PROTOCOLS)}")
+        return cls(int(number), protocol.upper() or "TCP", name)
+
+
+def write_conflist(folder: Folder) -> None:
+    """The network's configuration, as a runtime would find it."""
+    folder.conflist.write_text(json.dumps(_CONFLIST, indent=2) + "\n")
+
+
+def run(
+    folder: Folder,
+    state: LabState,
+    namespace: str,
+    name: str,
+    node: str,
+    labels: Mapping[str, str],
+    ports: Sequence[Port],
+) -> LabPod:
+    """Make a pod and return when every running agent knows it.
+
+    Raises:
+        LabError: it exists, or can't be made; nothing of it is left then.
+        Invalid: a name or label that is none.
+    """
+    names.check_label_name(namespace, "namespace")
+    names.check_subdomain(name, "name")
+    names.check_labels(labels, "--label")
+    if folder.pod(namespace, name) is not None:
+        raise LabError(f"pod {namespace}/{name} exists", f"remove it: tortiectl lab rm {namespace}/{name}")
+    home = state.node(node) if node else _emptiest(folder, state)
+    identity = secrets.token_hex(8)
+    cni = {"labels": [{"key": key, "value": value} for key, value in labels.items()], "tortie.dev/ports": _named(ports)}
+    pod = LabPod(
+        namespace=namespace,
+        name=name,
+        node=home.name,
+        container_id=identity,
+        netns=f"pod-{identity}",
+        args=f"IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name}",
+        extra={"args": {"cni": cni}},
+    )
+    try:
+        pod = _make(folder, state, home, pod, ports)
+    except BaseException:
+        _clear(folder, state, home, pod)
+        raise
+    asyncio.run(_until_published(folder, state, pod))
+    return pod
+
+
+def remove(folder: Folder, state: LabState, namespace: str, name: str) -> None:
+    """Remove a pod and return when every running agent has forgotten it.
+
+    Raises:
+        LabError: there is none, or its plugin failed.
+    """
+    pod = known(folder, namespace, name)
+    home = state.node(pod.node)
+    try:
+        _chain(folder, state, home).delete(_container(home, pod))
+    except ChainError as error:
+        raise LabError(str(error), "try again, or end the lab: tortiectl lab down") from error
+    _clear(folder, state, home, pod)
+    agents.wait_applied(folder, state, [_endpoint(pod)])
+
+
+def known(folder: Folder, namespace: str, name: str) -> LabPod:
+    """A pod of the lab.
+
+    Raises:
+        LabError: there is none.
+    """
+    pod = folder.pod(namespace, name)
+    if pod is None:
+        raise LabError(f"no pod {namespace}/{name} in this lab", "list them: tortiectl get pods -A", 2)
+    return pod
+
+
+def inside(state: LabState, pod: LabPod) -> tuple[str, ...]:
+    """The command that runs another in a pod's network namespace."""
+    keeper = state.node(pod.node).keeper
+    return enter(keeper, rootless=state.rootless, netns=namespace_path(keeper, pod.netns))
+
+
+def execute(state: LabState, pod: LabPod, command: Sequence[str]) -> int:
+    """Run a command in a pod's network namespace; gives its exit status."""
+    return subprocess.run((*inside(state, pod), *command), check=False).returncode
+
+
+def _make(folder: Folder, state: LabState, home: LabNode, pod: LabPod, ports: Sequence[Port]) -> LabPod:
+    runner = CommandRunner(enter(home.keeper, rootless=state.rootless))
+    runner.run(("ip", "netns", "add", pod.netns))
+    folder.write_pod(pod)
+    try:
+        _chain(folder, state, home).add(_container(home, pod))
+    except ChainError as error:
+        raise LabError(str(error), f"look at {folder.log(home.name)}") from error
+    if ports:
+        pod = msgspec.structs.replace(pod, server=_serve(state, pod, ports))
+        folder.write_pod(pod)
+    return pod
+
+
+def _serve(state: LabState, pod: LabPod, ports: Sequence[Port]) -> ProcessRecord:
+    chosen = [f"{port.number}/{port.protocol}" for port in ports]
+    process = subprocess.Popen(
+        (*inside(state, pod), sys.executable, "-I", "-m", "lab.serve", *chosen),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    if process.stdout is None or process.stdout.readline().strip() != "ready":
+        _, stderr = process.communicate()
+        raise LabError(f"{pod.namespace}/{pod.name} can't listen: {stderr.strip().splitlines()[-1:]}")
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+    process.returncode = 0  # it outlives this process on purpose
+    found = Process.of(process.pid)
+    return ProcessRecord(found.pid, found.start)
+
+
+def _clear(folder: Folder, state: LabState, home: LabNode, pod: LabPod) -> None:
+    """Everything of a pod that isn't its network's."""
+    there = folder.pod(pod.namespace, pod.name)
+    if there is not None and there.server is not None:
+        there.server.process.end()
+    if Path(namespace_path(home.keeper, pod.netns)).exists():
+        CommandRunner(enter(home.keeper, rootless=state.rootless)).run(("ip", "netns", "del", pod.netns))
+    folder.forget_pod(pod)
+
+
+def _chain(folder: Folder, state: LabState, home: LabNode) -> Chain:
+    conflist = read_conflist(folder.conflist.read_text(), str(folder.conflist))
+    environment = {"PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
+    return Chain(conflist, [_plugins(folder)], folder.results, environment, enter(home.keeper, rootless=state.rootless))
+
+
+def _plugins(folder: Folder) -> Path:
+    """Where the plugin is: what `make relay` built, else a script that stands in for it."""
+    if (_CHECKOUT / "tortie").exists():
+        return _CHECKOUT
+    own = folder.path / "bin"
+    if not (own / "tortie").exists():
+        own.mkdir(mode=0o700, exist_ok=True)
+        (own / "tortie").write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -m cni\n')
+        (own / "tortie").chmod(0o700)
+        shutil.copy(own / "tortie", own / "tortie-ipam")
+    return own
+
+
+def _container(home: LabNode, pod: LabPod) -> Container:
+    return Container(
+        id=pod.container_id,
+        netns=namespace_path(home.keeper, pod.netns),
+        interface=INTERFACE,
+        args=pod.args,
+        extra=pod.extra,
+    )
+
+
+def _named(ports: Sequence[Port]) -> list[dict[str, object]]:
+    return [{"name": port.name, "port": port.number, "protocol": port.protocol} for port in ports if port.name]
+
+
+def _emptiest(folder: Folder, state: LabState) -> LabNode:
+    pods = [pod.node for pod in folder.pods()]
+    return min(state.nodes, key=lambda node: pods.count(node.name))
+
+
+def _endpoint(pod: LabPod) -> agents.Awaited:
+    """What the pod's agent publishes it as, and takes away with it."""
+    record = Record(
+        network=NETWORK,
+        container_id=pod.container_id,
+        interface=INTERFACE,
+        host_interface="",
+        namespace=pod.namespace,
+        pod=pod.name,
+    )
+    return agents.Awaited(WorkloadEndpoint.KIND.full_name, pod.namespace, endpoint_name(record))
+
+
+async def _until_published(folder: Folder, state: LabState, pod: LabPod) -> None:
+    wanted = _endpoint(pod)
+    store = await open_store(folder.datastore)
+    try:
+        async with asyncio.timeout(_PUBLISHED_S):
+            while True:
+                try:
+                    found = await store.get(WorkloadEndpoint, wanted.name, wanted.namespace)
+                    break
+                except NotFound:
+                    await asyncio.sleep(_LOOK_AGAIN_S)
+    except TimeoutError:
+        hint = f"look at {folder.log(pod.node)}"
+        raise LabError(f"{pod.namespace}/{pod.name} isn't published", hint, agents.TIMED_OUT) from None
+    finally:
+        await store.close()
+    agents.wait_applied(folder, state, [agents.Awaited.of(found)])
