@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -80,40 +80,58 @@ def write_conflist(folder: Folder) -> None:
     folder.conflist.write_text(json.dumps(_CONFLIST, indent=2) + "\n")
 
 
-def run(
-    folder: Folder,
-    state: LabState,
-    namespace: str,
-    name: str,
-    node: str,
-    labels: Mapping[str, str],
-    ports: Sequence[Port],
-) -> LabPod:
+@dataclass(frozen=True, slots=True)
+class NewPod:
+    """A pod that is wanted."""
+
+    namespace: str
+    name: str
+    node: str = ""
+    """Empty: the node with the fewest pods."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    ports: tuple[Port, ...] = ()
+
+    def check(self) -> None:
+        """Judge names and labels.
+
+        Raises:
+            Invalid: names what is wrong.
+        """
+        names.check_label_name(self.namespace, "namespace")
+        names.check_subdomain(self.name, "name")
+        names.check_labels(self.labels, "--label")
+
+    def extra(self) -> dict[str, object]:
+        """What of it goes to the plugin beside CNI_ARGS: labels by the CNI conventions, named ports as ours."""
+        labels = [{"key": key, "value": value} for key, value in self.labels.items()]
+        ports = [{"name": one.name, "port": one.number, "protocol": one.protocol} for one in self.ports if one.name]
+        return {"args": {"cni": {"labels": labels, "tortie.dev/ports": ports}}}
+
+
+def run(folder: Folder, state: LabState, wanted: NewPod) -> LabPod:
     """Make a pod and return when every running agent knows it.
 
     Raises:
         LabError: it exists, or can't be made; nothing of it is left then.
         Invalid: a name or label that is none.
     """
-    names.check_label_name(namespace, "namespace")
-    names.check_subdomain(name, "name")
-    names.check_labels(labels, "--label")
-    if folder.pod(namespace, name) is not None:
-        raise LabError(f"pod {namespace}/{name} exists", f"remove it: tortiectl lab rm {namespace}/{name}")
-    home = state.node(node) if node else _emptiest(folder, state)
+    wanted.check()
+    called = f"{wanted.namespace}/{wanted.name}"
+    if folder.pod(wanted.namespace, wanted.name) is not None:
+        raise LabError(f"pod {called} exists", f"remove it: tortiectl lab rm {called}")
+    home = state.node(wanted.node) if wanted.node else _emptiest(folder, state)
     identity = secrets.token_hex(8)
-    cni = {"labels": [{"key": key, "value": value} for key, value in labels.items()], "tortie.dev/ports": _named(ports)}
     pod = LabPod(
-        namespace=namespace,
-        name=name,
+        namespace=wanted.namespace,
+        name=wanted.name,
         node=home.name,
         container_id=identity,
         netns=f"pod-{identity}",
-        args=f"IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name}",
-        extra={"args": {"cni": cni}},
+        args=f"IgnoreUnknown=1;K8S_POD_NAMESPACE={wanted.namespace};K8S_POD_NAME={wanted.name}",
+        extra=wanted.extra(),
     )
     try:
-        pod = _make(folder, state, home, pod, ports)
+        pod = _make(folder, state, home, pod, wanted.ports)
     except BaseException:
         _clear(folder, state, home, pod)
         raise
@@ -232,10 +250,6 @@ def _container(home: LabNode, pod: LabPod) -> Container:
         args=pod.args,
         extra=pod.extra,
     )
-
-
-def _named(ports: Sequence[Port]) -> list[dict[str, object]]:
-    return [{"name": port.name, "port": port.number, "protocol": port.protocol} for port in ports if port.name]
 
 
 def _emptiest(folder: Folder, state: LabState) -> LabNode:

@@ -1,0 +1,140 @@
+"""lab: a cluster on this machine, its pods, and probes between them."""
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from ctl import output
+from ctl.failures import BAD_INPUT, Failure
+from ctl.location import Choice, cluster_options
+from datastore.errors import Invalid
+from lab import agents, pods, probing, topology
+
+_NOT_READY = 1
+
+
+@click.command()
+@click.option("--nodes", default=3, show_default=True, help="How many.")
+@cluster_options
+def up(nodes: int, cluster: Choice) -> None:
+    """Make the lab: nodes, datastore, agents; returns when every node serves."""
+    folder = cluster.folder()
+    state = topology.up(folder, nodes)
+    click.echo(f"{len(state.nodes)} nodes at {folder.path}, {'rootless' if state.rootless else 'root'}", err=True)
+    for node in state.nodes:
+        click.echo(f"{node.name} {' '.join(node.addresses)}")
+
+
+@click.command()
+@cluster_options
+def down(cluster: Choice) -> None:
+    """End the lab; nothing of it remains."""
+    folder = cluster.folder()
+    ended = topology.down(folder)
+    if not ended:
+        click.echo(f"no lab at {folder.path}", err=True)
+    for one in ended:
+        click.echo(f"ended {one}")
+
+
+@click.command()
+@cluster_options
+def status(cluster: Choice) -> int:
+    """How the lab's nodes are; exit 1 if one isn't ready."""
+    folder = cluster.folder()
+    state = folder.running()
+    rows, ready = [], True
+    for node in state.nodes:
+        said = agents.status(folder, node.name)
+        alive = node.agent is not None and node.agent.process.alive
+        word = "ready" if said and said.get("ready") else "starting" if alive else "agent not running"
+        ready = ready and word == "ready"
+        said = said or {}
+        cells = [said.get(key, "-") for key in ("pods", "owed", "repairs", "iptables")]
+        rows.append([node.name, word, node.addresses[0], *cells, ",".join(said.get("blocks", [])) or "-"])
+    output.table(["NODE", "STATUS", "ADDRESS", "PODS", "OWED", "REPAIRS", "IPTABLES", "BLOCKS"], rows)
+    return 0 if ready else _NOT_READY
+
+
+@click.command()
+@click.argument("pod")
+@click.option("--node", default="", help="Which node (default: the one with the fewest pods).")
+@click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="May be given several times.")
+@click.option("--port", "ports", multiple=True, metavar="[NAME:]PORT[/PROTOCOL]", help="A port to listen on.")
+@cluster_options
+def run(pod: str, node: str, labels: Sequence[str], ports: Sequence[str], cluster: Choice) -> None:
+    """Make a pod NS/NAME, by executing the plugin; returns when every running agent knows it."""
+    namespace, name = named(pod)
+    folder = cluster.folder()
+    wanted = pods.NewPod(
+        namespace, name, node, dict(_label(text) for text in labels), tuple(pods.Port.parse(text) for text in ports)
+    )
+    made = pods.run(folder, folder.running(), wanted)
+    click.echo(f"{pod} {' '.join(probing.addresses(folder, made))} on {made.node}")
+
+
+@click.command()
+@click.argument("pod")
+@cluster_options
+def rm(pod: str, cluster: Choice) -> None:
+    """Remove a pod NS/NAME; returns when every running agent has forgotten it."""
+    folder = cluster.folder()
+    pods.remove(folder, folder.running(), *named(pod))
+    click.echo(f"{pod} removed")
+
+
+@click.command("exec", context_settings={"ignore_unknown_options": True})
+@click.argument("pod")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@cluster_options
+def execute(pod: str, command: Sequence[str], cluster: Choice) -> int:
+    """Run COMMAND in a pod's network namespace: exec NS/NAME -- CMD..."""
+    folder = cluster.folder()
+    state = folder.running()
+    sys.stdout.flush()
+    return pods.execute(state, pods.known(folder, *named(pod)), command)
+
+
+@click.command()
+@click.argument("source")
+@click.argument("destination")
+@click.argument("port")
+@click.option("--wait", "wait_s", default=probing.WAIT_S, show_default=True, help="Seconds to wait for an answer.")
+@cluster_options
+def probe(source: str, destination: str, port: str, wait_s: float, cluster: Choice) -> int:
+    """Try PORT[/UDP|/SCTP] from pod NS/NAME to pod NS/NAME or an IP, with real packets; exit 0 allowed, 1 denied."""
+    folder = cluster.folder()
+    target = probing.Target.parse(port)
+    there = named(destination) if "/" in destination else _address(destination)
+    outcomes = probing.probe(folder, folder.running(), named(source), there, target, wait_s)
+    for outcome in outcomes:
+        words = {"open": "allowed", "closed": "allowed, but nobody listens", "silent": "denied: no answer"}
+        verdict = words[outcome.heard]
+        click.echo(f"{source} -> {destination} ({outcome.address}) {target.protocol}/{target.port} {verdict}")
+    return 0 if all(outcome.allowed for outcome in outcomes) else 1
+
+
+def named(text: str) -> tuple[str, str]:
+    """Namespace and name of `NS/NAME`.
+
+    Raises:
+        Failure: it is none.
+    """
+    namespace, slash, name = text.partition("/")
+    if not slash or not namespace or not name or "/" in name:
+        raise Failure(f"{text[:100]!r} is no pod; write NAMESPACE/NAME", BAD_INPUT)
+    return namespace, name
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise Invalid("--label", f"{text[:100]!r} is no label; write KEY=VALUE")
+    return key, value
+
+
+def _address(text: str) -> str:
+    from datastore.resources.names import parse_address
+
+    return str(parse_address(text, "DESTINATION"))

@@ -1,0 +1,85 @@
+"""Which cluster a command is about: --datastore URL, or a lab's folder (--state DIR)."""
+
+import functools
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from ctl.failures import UNREACHABLE, Failure
+from datastore.store import Store
+from datastore.urls import open_store
+from lab.state import Folder, LabState, default_folder
+
+R = TypeVar("R")
+_SQLITE = "sqlite://"
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A datastore, and the lab that runs on it if one does."""
+
+    url: str
+    folder: Folder | None
+
+    @asynccontextmanager
+    async def store(self) -> AsyncIterator[Store]:
+        """The datastore, opened."""
+        store = await open_store(self.url)
+        try:
+            yield store
+        finally:
+            await store.close()
+
+    def lab(self) -> LabState | None:
+        """The lab that runs here, None if none does."""
+        state = self.folder.read() if self.folder is not None else None
+        return state if state is not None and state.holder.process.alive else None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a person said of which cluster is meant."""
+
+    datastore: str | None
+    state: Path | None
+
+    def folder(self) -> Folder:
+        """The lab's folder: --state, else the one whose datastore is given, else the default."""
+        if self.state is not None:
+            return Folder(Path(os.path.abspath(self.state)))
+        if self.datastore and self.datastore.startswith(_SQLITE) and self.datastore.endswith("/tortie.db"):
+            beside = Path(self.datastore.removeprefix(_SQLITE)).parent
+            if (beside / "lab.json").exists():
+                return Folder(beside)
+        return Folder(default_folder())
+
+    def locate(self) -> Location:
+        """The cluster: the datastore if one is given, else the lab's.
+
+        Raises:
+            Failure: neither is given and no lab runs in the default place.
+        """
+        folder = self.folder()
+        if self.datastore:
+            return Location(self.datastore, folder if self.datastore == folder.datastore else None)
+        if folder.read() is None:
+            hint = "start one: tortiectl lab up; or give --datastore"
+            raise Failure(f"no lab runs at {folder.path}", UNREACHABLE, hint)
+        return Location(folder.datastore, folder)
+
+
+def cluster_options(command: Callable[..., R]) -> Callable[..., R]:
+    """--datastore and --state, which come to the command as one parameter, `cluster`."""
+
+    @click.option("--datastore", envvar="TORTIE_DATASTORE", metavar="URL", help="The cluster's [$TORTIE_DATASTORE].")
+    @click.option("--state", envvar="TORTIE_STATE", type=click.Path(path_type=Path), help="A lab's [$TORTIE_STATE].")
+    @functools.wraps(command)
+    def with_cluster(*args: object, datastore: str | None, state: Path | None, **kwargs: object) -> R:
+        return command(*args, cluster=Choice(datastore, state), **kwargs)
+
+    return with_cluster

@@ -1,0 +1,134 @@
+"""Objects that people wrote: YAML or JSON files, folders of them, or standard input; judged whole before any is used.
+
+Every error names file, object and field. Kubernetes' habits: several documents in a file, `kind: List`, an empty
+document is nothing; a key that stands twice is an error, not a choice.
+"""
+
+import sys
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from datastore import codec
+from datastore.errors import Invalid
+from datastore.resources.networkpolicy import NetworkPolicy
+from datastore.resources.value import Resource
+
+DEFAULT_NAMESPACE = "default"
+_SUFFIXES = (".yaml", ".yml", ".json")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """An object, and where it stands."""
+
+    resource: Resource
+    source: str
+
+
+class _Loader(yaml.CSafeLoader):
+    """PyYAML's safe loader, but a key that stands twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """See `yaml.SafeLoader`."""
+        seen = set[object]()
+        for key, _ in node.value:
+            name = self.construct_object(key, deep=True)
+            if isinstance(name, Hashable) and name in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{name!r} stands twice", key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
+def read(paths: Iterable[str], namespace: str = "") -> list[Manifest]:
+    """Every object in files and folders (`-` is standard input), each checked.
+
+    Raises:
+        Invalid: names file, object and field.
+    """
+    return [_manifest(document, source, namespace) for path in paths for source, document in documents(path)]
+
+
+def documents(path: str) -> Iterator[tuple[str, object]]:
+    """Every document of a file, a folder's files or standard input (`-`), with the name of where it stands.
+
+    Raises:
+        Invalid: a file can't be read, or is no YAML.
+    """
+    for source, text in _texts(path):
+        try:
+            for document in yaml.load_all(text, Loader=_Loader):
+                yield from _items(source, document)
+        except yaml.YAMLError as error:
+            raise Invalid(source, f"is no YAML: {_one_line(error)}") from None
+
+
+def _texts(path: str) -> Iterator[tuple[str, str]]:
+    if path == "-":
+        yield "standard input", sys.stdin.read()
+        return
+    place = Path(path)
+    try:
+        files = sorted(one for one in place.iterdir() if one.suffix in _SUFFIXES) if place.is_dir() else [place]
+        if not files:
+            raise Invalid(path, f"has no file that ends in {', '.join(_SUFFIXES)}")
+        for file in files:
+            yield str(file), file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise Invalid(path, error.strerror or str(error)) from None
+    except UnicodeDecodeError as error:
+        raise Invalid(path, f"is no text: {error.reason}") from None
+
+
+def _items(source: str, document: object) -> Iterator[tuple[str, object]]:
+    if document is None:
+        return
+    if isinstance(document, dict) and document.get("kind") == "List" and isinstance(document.get("items"), list):
+        for item in document["items"]:
+            yield source, item
+        return
+    yield source, document
+
+
+def _manifest(document: object, source: str, namespace: str) -> Manifest:
+    try:
+        resource = _with_namespace(codec.decode(document), namespace or DEFAULT_NAMESPACE)
+        resource.check()
+        _check_known(resource)
+    except Invalid as error:
+        raise Invalid(f"{source}: {_name_of(document)}", str(error)) from None
+    return Manifest(resource, source)
+
+
+def _with_namespace(resource: Resource, namespace: str) -> Resource:
+    if not resource.KIND.namespaced or resource.namespace:
+        return resource
+    metadata = msgspec.structs.replace(resource.metadata, namespace=namespace)
+    return msgspec.structs.replace(resource, metadata=metadata)
+
+
+def _check_known(resource: Resource) -> None:
+    """A policy with a field that we have no name for would be enforced without it: refused, as kubectl does."""
+    if isinstance(resource, NetworkPolicy):
+        unknown = [path for path in codec.unknown_paths(resource) if path.startswith("spec")]
+        if unknown:
+            raise Invalid(unknown[0], "is no field of a NetworkPolicy")
+
+
+def _name_of(document: object) -> str:
+    """What a person calls the object, as far as it says."""
+    if not isinstance(document, dict):
+        return "a document that is no object"
+    metadata = document.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return f"{document.get('kind') or 'an object without kind'} {name or 'without a name'}"[:120]
+
+
+def _one_line(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {error.problem}"
+    return " ".join(str(error).split())
