@@ -259,6 +259,21 @@ def test_removing_what_is_not_there_changes_nothing() -> None:
     assert not compiler.take_changes()
 
 
+class Untouchable(dict[str, str]):
+    """Labels that nobody may look at."""
+
+    def get(self, key: str, default: object = None) -> str:
+        raise AssertionError(f"looked at {key}")
+
+
+def test_a_selector_that_no_policy_needs_any_more_is_not_followed() -> None:
+    compiler = _compiler(WEB)
+    compiler.remove_policy(PolicyKey("shop/p"))
+    compiler.take_changes()
+    compiler.set_endpoint(replace(API, labels=Untouchable(app="web"), node="n2"))
+    assert not compiler.take_changes()
+
+
 def test_nodes_addresses_are_in_the_set_of_nodes() -> None:
     compiler = Compiler("n1")
     compiler.set_node("n1", addresses("192.0.2.1", "2001:db8::1"))
