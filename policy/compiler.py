@@ -15,6 +15,7 @@ No I/O, no clock, no randomness: desired state is a function of what was set, wh
 from collections.abc import Mapping
 
 from kernel import sets
+from kernel.links import HOST_PREFIX
 from kernel.sets import SetSpec, SetType
 from kernel.tables import Family, TableName
 from policy import frame, names
@@ -50,7 +51,7 @@ class Compiler:
         self._active = {family: ActivePolicies(family, self._desired, self._peers, settings) for family in Family}
 
     def set_endpoint(self, endpoint: Endpoint) -> None:
-        """An endpoint is there, anywhere in the cluster; one of this node with an interface is enforced here."""
+        """An endpoint is there, anywhere in the cluster; one of this node whose interface is ours is enforced here."""
         if self._endpoints.get(endpoint.id) == endpoint:
             return
         self.remove_endpoint(endpoint.id)
@@ -127,7 +128,7 @@ class Compiler:
         return self._desired.take_changes()
 
     def _is_enforced(self, endpoint: Endpoint) -> bool:
-        return endpoint.node == self._node and bool(endpoint.interface)
+        return endpoint.node == self._node and endpoint.interface.startswith(HOST_PREFIX)
 
     def _settle(self) -> None:
         touched = self._resolver.take_touched()

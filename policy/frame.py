@@ -69,10 +69,10 @@ def is_vxlan(settings: Settings) -> tuple[str, ...]:
 def _raw_chains(family: Family, settings: Settings) -> dict[ChainName, tuple[Rule, ...]]:
     stranger = tables.in_set(names.local(family), "src", "src", negate=True)
     six = family is Family.IPV6
-    spoofed = Rule(stranger, goto(STRANGER), "source of no pod there: look closer") if six else None
+    spoofed = goto(STRANGER) if six else DROP
     chains = {
         PREROUTING: (
-            spoofed or Rule(stranger, DROP, "source of no pod there"),
+            Rule(stranger, spoofed, "source of no pod there"),
             Rule(is_vxlan(settings), DROP, "no VXLAN from pods"),
             Rule(tables.protocol(_IP_IN_IP), DROP, "no IP in IP from pods"),
         ),
@@ -104,7 +104,7 @@ def _raw_hooks(family: Family) -> dict[str, tuple[Rule, ...]]:
 def _mangle_chains(family: Family, settings: Settings) -> dict[ChainName, tuple[Rule, ...]]:
     clear = Rule((), settings.clear(), "no other mark counts")
     reply = Rule(_REPLY, goto(names.ALLOW), "replies and related errors")
-    from_pod = Rule((), jump(names.EGRESS.chain), "egress of the sender")
+    egress, ingress = jump(names.EGRESS.chain), jump(names.INGRESS.chain)
     hairpin = (*_FROM_POD, *_TO_POD, *tables.in_set(names.local(family), "src", "dst"))
     return {
         names.ALLOW: (Rule((), settings.allow(), "allow"),),
@@ -113,13 +113,13 @@ def _mangle_chains(family: Family, settings: Settings) -> dict[ChainName, tuple[
             reply,
             Rule(tables.connection_state("INVALID"), DROP, "what conntrack cannot place"),
             Rule(hairpin, goto(names.ALLOW), "back to its sender"),
-            Rule(_FROM_POD, from_pod.target, from_pod.note),
-            Rule(_TO_POD, jump(names.INGRESS.chain), "ingress of the receiver"),
+            Rule(_FROM_POD, egress, "egress of the sender"),
+            Rule(_TO_POD, ingress, "ingress of the receiver"),
         ),
-        INPUT: (clear, *_neighbour_rules(family), reply, from_pod),
+        INPUT: (clear, *_neighbour_rules(family), reply, Rule((), egress, "egress of the sender")),
         OUTPUT: (
             Rule(_REPLY, RETURN, "replies and related errors"),
-            Rule((), jump(names.INGRESS.chain), "ingress of the receiver"),
+            Rule((), ingress, "ingress of the receiver"),
         ),
         POSTROUTING: (Rule((), settings.clear(), "the mark leaves the packet"),),
     }

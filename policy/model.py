@@ -8,6 +8,7 @@ Values refuse text that could break out of a rule's line; everything else is che
 resources).
 """
 
+import base64
 import hashlib
 import re
 from collections.abc import Mapping
@@ -74,8 +75,8 @@ class NamedPort:
 class Endpoint:
     """A pod with addresses of its own; pods on the host's network and finished pods are none.
 
-    `interface` is the host's end of its veth (`tort…`), empty where that isn't known or is on another node. Only an
-    endpoint that has one is enforced.
+    `interface` is the host's end of its veth, empty where that isn't known or is on another node. Only an endpoint
+    whose interface is ours (`tort…`) is enforced.
     """
 
     id: EndpointId
@@ -188,18 +189,26 @@ class Policy:
     ingress: tuple[Rule, ...] | None = None
     egress: tuple[Rule, ...] | None = None
     version: str = field(init=False, compare=False, repr=False)
-    """16 hex digits over the rules: two versions of a policy never share a chain."""
+    """A digest of the rules: two versions of a policy never share a chain."""
 
     def __post_init__(self) -> None:
         if not _KEY.fullmatch(self.key):
             raise ValueError(f"{self.key!r} can't name a policy in a rule")
         # repr, since it can't forget a field that is added to rules later
-        digest = hashlib.sha256(repr((self.ingress, self.egress)).encode())
-        object.__setattr__(self, "version", digest.hexdigest()[:16])
+        object.__setattr__(self, "version", digest(repr((self.ingress, self.egress))))
 
     def rules(self, direction: Direction) -> tuple[Rule, ...] | None:
         """The rules of one direction, None where it isn't isolated."""
         return self.ingress if direction is Direction.INGRESS else self.egress
+
+
+def digest(text: str) -> str:
+    """19 letters and digits (95 bits) that stand for a text in the names of chains and sets.
+
+    As many as fit behind `TORTIE-F-` in a chain's name. Not fewer: who may write policies chooses such texts, and could
+    find one that shares 64 bits with one of ten thousand sets of others in some days.
+    """
+    return base64.b32encode(hashlib.sha256(text.encode()).digest())[:19].decode().lower()
 
 
 def namespace_labels(name: str, declared: Mapping[str, str]) -> Mapping[str, str]:

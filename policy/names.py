@@ -9,17 +9,15 @@
     tt4-p-<digest>   a peer: what a selector selects, or networks
     tt4-n-<digest>   every pod that has a named port, with its number
 
-A digest is 16 hex digits: chain names have at most 28 bytes, set names 31. Two expressions of one digest would share a
-set; that takes 2^32 tries by somebody who may write policies, and gains nothing but a mix-up of the author's own peers.
+A group's name is a digest of its policies and their rules. Chain names have at most 28 bytes, names of sets 31.
 """
 
-import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from kernel.sets import Member, SetName, SetSpec, SetType
 from kernel.tables import ChainName, Family
-from policy.model import Direction, Pods, PortName
+from policy.model import Direction, Pods, PortName, digest
 from policy.resolve import GroupId
 
 ALLOW = ChainName("TORTIE-ALLOW")
@@ -104,7 +102,7 @@ def expression_set(family: Family, expression: SetExpression) -> SetSpec:
             kind, text, type_ = "p", f"networks {','.join(expression.members)}", SetType.NETWORKS
         case PortName():
             kind, text, type_ = "n", f"port {expression}", SetType.ADDRESS_PORTS
-    return SetSpec(_set(family, f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"), type_, family)
+    return SetSpec(_set(family, f"{kind}-{digest(text)}"), type_, family)
 
 
 def _set(family: Family, rest: str) -> SetName:

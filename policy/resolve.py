@@ -5,16 +5,15 @@ policy that says something else makes new groups, and its pods move there when t
 Were chains rewritten in place, a pod that joins at the same moment would meet rules that were never meant for it.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NewType
 
 from policy.index import Index
-from policy.model import Endpoint, EndpointId, Pods, Policy, PolicyKey
+from policy.model import Endpoint, EndpointId, Pods, Policy, PolicyKey, digest
 
 GroupId = NewType("GroupId", str)
-"""16 hex digits over the group's policies and their rules."""
+"""A digest of the group's policies and their rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ def group_of(policies: Iterable[Policy]) -> Group:
     """The group of endpoints that have these policies."""
     ordered = tuple(sorted(policies, key=order))
     text = "\0".join(f"{policy.key} {policy.version}" for policy in ordered)
-    return Group(GroupId(hashlib.sha256(text.encode()).hexdigest()[:16]), ordered)
+    return Group(GroupId(digest(text)), ordered)
 
 
 class Resolver:

@@ -92,7 +92,7 @@ _rule_lists = st.one_of(st.none(), st.just(()), st.lists(rules, min_size=1, max_
 
 def policies(key: str) -> st.SearchStrategy[Policy]:
     """Policies of this key."""
-    subjects = st.builds(Pods, st.one_of(names, st.just(select())), st.one_of(selectors, st.just(select())))
+    subjects = st.builds(Pods, st.one_of(names, _namespace_selectors), st.one_of(selectors, st.just(select())))
     return st.builds(Policy, st.just(PolicyKey(key)), subjects, _rule_lists, _rule_lists)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -189,9 +190,10 @@ def test_a_remote_pod_touches_peer_sets_alone() -> None:
     assert sorted(next(iter(members)) for members in changes.added.values()) == ["10.0.1.1", "10.0.1.1,tcp:8080"]
 
 
-def test_a_pod_without_a_known_interface_is_a_peer_and_not_enforced() -> None:
+@pytest.mark.parametrize("interface", [pytest.param("", id="unknown"), pytest.param("cali1", id="not ours")])
+def test_a_pod_whose_interface_is_not_known_or_not_ours_is_a_peer_and_not_enforced(interface: str) -> None:
     compiler = _compiler(WEB)
-    compiler.set_endpoint(replace(API, interface=""))
+    compiler.set_endpoint(replace(API, interface=interface))
     assert _kinds(compiler.take_changes().added) == ["tt4-p", "tt6-p"]
 
 
@@ -256,6 +258,21 @@ def test_removing_what_is_not_there_changes_nothing() -> None:
     compiler.remove_policy(PolicyKey("shop/gone"))
     compiler.remove_namespace("gone")
     compiler.remove_node("gone")
+    assert not compiler.take_changes()
+
+
+class Untouchable(dict[str, str]):
+    """Labels that nobody may look at."""
+
+    def get(self, key: str, default: object = None) -> str:
+        raise AssertionError(f"looked at {key}")
+
+
+def test_a_selector_that_no_policy_needs_any_more_is_not_followed() -> None:
+    compiler = _compiler(WEB)
+    compiler.remove_policy(PolicyKey("shop/p"))
+    compiler.take_changes()
+    compiler.set_endpoint(replace(API, labels=Untouchable(app="web"), node="n2"))
     assert not compiler.take_changes()
 
 

@@ -1,16 +1,20 @@
 """How many rules a packet meets on the way to its group, and what moves when groups come and go."""
 
 import hashlib
+from dataclasses import replace
 from ipaddress import ip_address
 from math import sqrt
 
 import pytest
 
-from kernel.walk import FORWARDED, Packet
-from policy import dispatch
+from kernel.sets import Member
+from kernel.tables import Family
+from kernel.walk import FORWARDED, RECEIVED, Packet, Stages
+from policy import dispatch, names
 from policy.compiler import Compiler
-from policy.model import Endpoint
-from policy.resolve import GroupId
+from policy.model import Direction, Endpoint, EndpointId, Policy
+from policy.resolve import Group, GroupId
+from policy.settings import Settings
 from tests.policy.cluster import pod, policy
 from tests.policy.nodes import send
 
@@ -48,14 +52,36 @@ def test_one_more_group_moves_few_others() -> None:
         assert sum(fewer[group] != all_of_them[group] for group in fewer) <= len(set(all_of_them.values()))
 
 
+@pytest.mark.parametrize("direction", Direction)
+@pytest.mark.parametrize("count", [3, 40])
+def test_each_level_has_its_own_end(direction: Direction, count: int) -> None:
+    groups = [Group(group, ()) for group in _groups(count)]
+    two_levels = count > dispatch.MAX_ONE_LEVEL
+    found = {chain.name: chain.rules for chain in dispatch.chains(Family.IPV4, direction, groups, Settings())}
+    upper = found.pop(names.dispatch(direction).chain)
+    assert upper[-1].target == ("-j", "DROP")
+    assert upper[-1].match == (Settings().not_allowed() if two_levels else ())
+    lists = [rule.target[0] for rule in upper if "set" in rule.match]
+    assert set(lists) == ({"-j"} if two_levels else {"-g"})
+    below = [rule for rules in found.values() for rule in rules]
+    assert len(below) == (count if two_levels else 0)
+    assert {rule.target[0] for rule in below} <= {"-g"}
+    cleared = upper[0].target == Settings().clear()
+    assert cleared is (two_levels and direction is Direction.INGRESS)
+
+
 def _each_pod_its_own_group(count: int) -> Compiler:
     compiler = Compiler("n1")
     for number in range(count):
-        own = f"{{matchLabels: {{own: n{number}}}}}"
-        rules = "ingress: [{ports: [{port: 80}]}], egress: [{ports: [{port: 80}]}]"
-        compiler.set_policy(policy(f"{{podSelector: {own}, {rules}}}", f"p{number}"))
+        compiler.set_policy(_own_policy(number))
         compiler.set_endpoint(_pod(number))
     return compiler
+
+
+def _own_policy(number: int) -> Policy:
+    own = f"{{matchLabels: {{own: n{number}}}}}"
+    rules = "ingress: [{ports: [{port: 80}]}], egress: [{ports: [{port: 80}]}]"
+    return policy(f"{{podSelector: {own}, {rules}}}", f"p{number}")
 
 
 def _address(number: int) -> str:
@@ -81,3 +107,47 @@ def test_a_packet_meets_about_twice_the_root_of_the_groups(count: int) -> None:
         for letter, chain in (("F", "TORTIE-FROM"), ("T", "TORTIE-TO")):
             met = [step for step in walked.path if step.chain == chain or step.chain.startswith(f"TORTIE-{letter}B-")]
             assert len(met) <= most + ENDS
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_what_egress_allowed_does_not_open_an_address_that_nobody_claims(count: int) -> None:
+    compiler = _each_pod_its_own_group(count)
+    stranger = Packet(ip_address(_address(1)), ip_address("10.9.9.9"), "tcp", 80, "tort1", "tort99")
+    assert not send(compiler, FORWARDED, stranger).accepted
+
+
+@pytest.mark.parametrize("count", [3, 40])
+@pytest.mark.parametrize("stages", [FORWARDED, RECEIVED])
+def test_a_mark_from_elsewhere_does_not_stand_for_a_group_even_without_raw(count: int, stages: Stages) -> None:
+    compiler = _each_pod_its_own_group(count)
+    mark = Settings().mark
+    stranger = Packet(ip_address("10.9.9.9"), ip_address("198.51.100.7"), "tcp", 80, "tort99", "eth0", mark=mark)
+    assert not send(compiler, stages[1:], stranger).accepted
+
+
+def test_an_address_that_two_pods_hold_moves_between_buckets_as_often_as_it_is_held() -> None:
+    compiler = _each_pod_its_own_group(40)
+    twin = replace(_pod(7), id=EndpointId("shop/twin"))
+    compiler.set_endpoint(twin)
+    for number in range(30):
+        if number != 7:
+            compiler.remove_endpoint(_pod(number).id)
+    fresh = Compiler("n1")
+    for number in (7, *range(30, 40)):
+        fresh.set_endpoint(_pod(number))
+    fresh.set_endpoint(twin)
+    for number in range(40):
+        fresh.set_policy(_own_policy(number))
+    assert len(compiler.groups) == 11
+    assert dict(compiler.desired.sets) == dict(fresh.desired.sets)
+    for number in range(20):
+        compiler.set_endpoint(_pod(number))
+        fresh.set_endpoint(_pod(number))
+        assert dict(compiler.desired.sets) == dict(fresh.desired.sets)
+    compiler.remove_endpoint(twin.id)
+    (bucket,) = [
+        name
+        for name, found in compiler.desired.sets.items()
+        if name.startswith("tt4-tb-") and _address(7) in found.members
+    ]
+    assert compiler.desired.sets[bucket].counts[Member(_address(7))] == 1

@@ -261,3 +261,22 @@ def test_the_pair_chooses_the_family() -> None:
 def test_whoever_holds_the_address_counts_as_a_peer() -> None:
     old = pod("shop/old", "10.0.0.1", {"app": "api"})
     assert evaluate(snapshot([*PODS, old], [_allow(API_PEER)]), WEB, DB, 5432, Protocol.TCP).allowed
+
+
+@pytest.mark.parametrize(
+    ("source", "clause"),
+    [
+        pytest.param(WEB, "from[1].podSelector app=api does not match app=web", id="a pod: its labels"),
+        pytest.param(OUTSIDE, "from[0].ipBlock 192.0.2.0/24 does not match 198.51.100.7", id="an address: the block"),
+    ],
+)
+def test_a_pod_is_told_of_selectors_and_an_address_of_blocks(source: EndpointId | Address, clause: str) -> None:
+    rule = _allow(f"{{ipBlock: {{cidr: 192.0.2.0/24}}}}, {API_PEER}")
+    assert _ask(rule, source=source)[1].endswith(f"ingress[0].{clause}")
+
+
+def test_of_two_pods_with_one_address_the_one_that_is_named_is_meant() -> None:
+    shared = [pod("shop/new", "10.0.0.9", {"app": "db"}), pod("shop/old", "10.0.0.9")]
+    cluster = snapshot([*PODS, *shared], [_allow(API_PEER)])
+    assert not evaluate(cluster, WEB, EndpointId("shop/new"), 5432, Protocol.TCP).allowed
+    assert evaluate(cluster, WEB, EndpointId("shop/old"), 5432, Protocol.TCP).allowed

@@ -236,6 +236,12 @@ def test_replies_and_related_errors_pass_isolation(six: int, state: str, expecte
 
 
 @both_families
+def test_what_conntrack_cannot_place_never_passes_to_or_from_a_pod(six: int) -> None:
+    assert not _passes(OPEN, FORWARDED, _packet(OUTSIDE[six], WEB[six], UPLINK, WEB_LINK, state="INVALID"))
+    assert not _passes(OPEN, FORWARDED, _packet(WEB[six], OUTSIDE[six], WEB_LINK, UPLINK, state="INVALID"))
+
+
+@both_families
 @pytest.mark.parametrize("mark", [OURS, 0x0F000000, 0x02000000])
 def test_a_mark_from_elsewhere_opens_nothing(six: int, mark: int) -> None:
     assert not _passes(ISOLATED, FORWARDED, _packet(OUTSIDE[six], WEB[six], UPLINK, WEB_LINK, mark=mark))

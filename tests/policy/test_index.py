@@ -123,6 +123,16 @@ def test_a_selector_for_one_namespace_looks_only_there() -> None:
     assert _looks() == 10
 
 
+def test_a_selector_that_needs_two_labels_looks_for_the_rarer_one() -> None:
+    index = Index()
+    for number in range(1000):
+        index.admit(EndpointId(f"e{number}"), "n1", Counted(app="a1", rare=f"r{number % 100}"))
+    _looks()
+    both = select([one_of("app", "a1"), one_of("rare", "r7")])
+    assert len(index.watch(Pods(EVERYTHING, both))) == 10
+    assert _looks() == 10 * 2
+
+
 def test_an_endpoint_looks_only_at_selectors_that_need_its_labels() -> None:
     index = Index()
     for number in range(1000):

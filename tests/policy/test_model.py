@@ -4,6 +4,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from kernel.tables import MAX_CHAIN_NAME
 from policy.model import (
     Cidr,
     Endpoint,
@@ -15,6 +16,7 @@ from policy.model import (
     PortName,
     PortRange,
     Protocol,
+    digest,
     namespace_labels,
 )
 from policy.selectors import EVERYTHING, one_of, select
@@ -90,3 +92,8 @@ def test_the_first_port_of_a_name_counts() -> None:
 def test_a_namespace_cannot_lie_about_its_name() -> None:
     declared = {"kubernetes.io/metadata.name": "other", "team": "a"}
     assert namespace_labels("shop", declared) == {"kubernetes.io/metadata.name": "shop", "team": "a"}
+
+
+def test_a_digest_stays_the_same_and_fits_behind_the_longest_prefix_of_a_chain() -> None:
+    assert digest("one") == "o2jmhljvic5yapacbm5"
+    assert len("TORTIE-F-" + digest("one")) == MAX_CHAIN_NAME
