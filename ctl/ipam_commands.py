@@ -13,8 +13,8 @@ from ctl.location import Choice, cluster_options
 from ipam.rpc.client import Allocation, IpamClient, connect
 
 DEFAULT_SOCKET = Path("/var/lib/tortie/ipam.sock")
-_MANUAL = "manual."
-"""Handles of addresses taken by hand begin so; those of attachments begin with their network's name."""
+_MANUAL = "manual/"
+"""Handles of addresses taken by hand begin so; those of attachments have no slash."""
 
 _form = click.option("-o", "--output", "form", type=click.Choice(["table", "json"]), default="table")
 _node = click.option(

@@ -34,6 +34,8 @@ _STATUS = {
     HandleBusy: grpc.StatusCode.ABORTED,
 }
 _GRACE_S = 1.0
+MANUAL = "/"
+"""What handles of addresses taken by hand hold, and attachments' can't: a network's name has no slash."""
 
 
 class Refused(Exception):
@@ -104,14 +106,14 @@ class IpamService(ipam_pb2_grpc.IpamServicer):
             if (one.block, one.ordinal, one.id) == (request.block, request.ordinal, request.id)
         ]
         for one in found:
-            self._check_free(one.handle)
+            self._check_free(one.handle, one.node)
             async with self._handles.hold(one.handle):
                 await self._allocator.release([_held(one)])
         return found
 
     async def _release_handle(self, handle: str) -> list[ipam_pb2.Allocation]:
         _check_handle(handle)
-        self._check_free(handle)
+        self._check_free(handle, self._node)
         async with self._handles.hold(handle) as hold:
             freed = await self._allocator.release_handle(handle)
             hold.settle()
@@ -126,7 +128,16 @@ class IpamService(ipam_pb2_grpc.IpamServicer):
             if request.handle in ("", one.handle) and request.node in ("", one.node)
         ]
 
-    def _check_free(self, handle: str) -> None:
+    def _check_free(self, handle: str, node: str) -> None:
+        """Whether an address was taken by hand, or is of an attachment that its own node knows nothing of.
+
+        Only a node's own agent can tell whether an attachment of it is alive.
+        """
+        if MANUAL in handle:
+            return
+        if node != self._node:
+            message = f"handle {handle} may be an attachment's of {node}: ask that node's agent"
+            raise Refused(grpc.StatusCode.FAILED_PRECONDITION, message)
         if self._is_attached(handle):
             message = f"handle {handle} is an attachment's: its address is freed by its DEL"
             raise Refused(grpc.StatusCode.FAILED_PRECONDITION, message)
