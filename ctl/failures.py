@@ -47,7 +47,7 @@ def _judged(error: Exception) -> tuple[int | None, str]:
     if isinstance(error, Failure):
         return error.status, error.hint
     # Imported here: a `--help` must not pay for these.
-    from datastore.errors import Forbidden, Invalid, StoreError, UnsupportedDatastore
+    from datastore.errors import Forbidden, Invalid, StoreError, UnknownKind, UnsupportedDatastore
     from ipam.errors import IpamError
     from kernel.errors import KernelError
     from lab.state import LabError
@@ -55,7 +55,7 @@ def _judged(error: Exception) -> tuple[int | None, str]:
     match error:
         case LabError():
             return error.status, error.hint
-        case Invalid() | UnsupportedDatastore():
+        case Invalid() | UnknownKind() | UnsupportedDatastore():
             return BAD_INPUT, ""
         case Forbidden():
             return FORBIDDEN, ""

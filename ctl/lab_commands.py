@@ -66,10 +66,11 @@ def status(cluster: Choice) -> int:
 def run(pod: str, node: str, labels: Sequence[str], ports: Sequence[str], cluster: Choice) -> None:
     """Make a pod NS/NAME, by executing the plugin; returns when every running agent knows it."""
     namespace, name = named(pod)
-    folder = cluster.folder()
     wanted = pods.NewPod(
         namespace, name, node, dict(_label(text) for text in labels), tuple(pods.Port.parse(text) for text in ports)
     )
+    wanted.check()
+    folder = cluster.folder()
     made = pods.run(folder, folder.running(), wanted)
     click.echo(f"{pod} {' '.join(probing.addresses(folder, made))} on {made.node}")
 
@@ -79,8 +80,9 @@ def run(pod: str, node: str, labels: Sequence[str], ports: Sequence[str], cluste
 @cluster_options
 def rm(pod: str, cluster: Choice) -> None:
     """Remove a pod NS/NAME; returns when every running agent has forgotten it."""
+    namespace, name = named(pod)
     folder = cluster.folder()
-    pods.remove(folder, folder.running(), *named(pod))
+    pods.remove(folder, folder.running(), namespace, name)
     click.echo(f"{pod} removed")
 
 
@@ -90,10 +92,11 @@ def rm(pod: str, cluster: Choice) -> None:
 @cluster_options
 def execute(pod: str, command: Sequence[str], cluster: Choice) -> int:
     """Run COMMAND in a pod's network namespace: exec NS/NAME -- CMD..."""
+    namespace, name = named(pod)
     folder = cluster.folder()
     state = folder.running()
     sys.stdout.flush()
-    return pods.execute(state, pods.known(folder, *named(pod)), command)
+    return pods.execute(state, pods.known(folder, namespace, name), command)
 
 
 @click.command()
@@ -104,10 +107,10 @@ def execute(pod: str, command: Sequence[str], cluster: Choice) -> int:
 @cluster_options
 def probe(source: str, destination: str, port: str, wait_s: float, cluster: Choice) -> int:
     """Try PORT[/UDP|/SCTP] from pod NS/NAME to pod NS/NAME or an IP, with real packets; exit 0 allowed, 1 denied."""
-    folder = cluster.folder()
-    target = probing.Target.parse(port)
+    target, here = probing.Target.parse(port), named(source)
     there = named(destination) if "/" in destination else _address(destination)
-    outcomes = probing.probe(folder, folder.running(), named(source), there, target, wait_s)
+    folder = cluster.folder()
+    outcomes = probing.probe(folder, folder.running(), here, there, target, wait_s)
     for outcome in outcomes:
         words = {"open": "allowed", "closed": "allowed, but nobody listens", "silent": "denied: no answer"}
         verdict = words[outcome.heard]

@@ -90,9 +90,10 @@ def main(arguments: list[str] | None = None) -> None:
     """The console script."""
     from ctl.failures import told
 
-    sys.exit(told(lambda: _run(arguments)))
+    sys.exit(told(lambda: run(arguments)))
 
 
-def _run(arguments: list[str] | None) -> int:
+def run(arguments: list[str] | None) -> int:
+    """Run one command; gives its exit status, and raises what `failures` tells."""
     result: Any = root().main(args=arguments, prog_name="tortiectl", standalone_mode=False)
     return result if isinstance(result, int) else 0
