@@ -15,6 +15,7 @@ from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.resources.value import Metadata
 from datastore.sql.sqlite import SQLiteStore
 from datastore.store import Where
+from tests.datastore.drivers import PATIENCE_S
 from tests.datastore.samples import policy
 
 Fault = Callable[[str, Any], Exception | None]
@@ -126,14 +127,23 @@ async def test_a_reader_elsewhere_that_holds_up_a_commit_makes_it_unavailable_an
     await store.update(first)
 
 
-async def test_a_file_that_is_free_again_in_time_is_no_failure(path: Path) -> None:
-    store = await SQLiteStore.open(path)
+async def test_a_file_that_is_free_again_in_time_is_no_failure(path: Path, trouble: Trouble) -> None:
+    store = await SQLiteStore.open(path, connection=trouble.connection, patience_s=PATIENCE_S)
+    loop, tried_again = asyncio.get_running_loop(), asyncio.Event()
+    trouble.seen.clear()
+
+    def notice(_: str, __: object) -> Exception | None:
+        if len(trouble.seen) == 3:
+            loop.call_soon_threadsafe(tried_again.set)
+        return None
+
+    trouble.fault = notice
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         writing = asyncio.ensure_future(store.create(policy()))
-        await asyncio.sleep(0)
-        other.execute("ROLLBACK")
-        await writing
+        async with asyncio.timeout(PATIENCE_S):
+            await tried_again.wait()
+    await writing
     await store.close()
 
 
@@ -233,6 +243,14 @@ async def test_a_write_that_sqlite_refuses_doesnt_fail_those_beside_it(path: Pat
     assert [type(result).__name__ for result in results] == [*["NetworkPolicy"] * 2, "Unavailable", "NetworkPolicy"]
     assert {found.name for found in (await store.list(NetworkPolicy)).items} == {"first", "a", "b"}
     await store.close()
+
+
+async def test_a_caller_that_was_cancelled_doesnt_cost_those_beside_it_their_answer(store: SQLiteStore) -> None:
+    writing = [asyncio.ensure_future(store.create(policy(f"p{number}"))) for number in range(4)]
+    await asyncio.sleep(0)
+    writing[1].cancel()
+    await asyncio.gather(writing[0], writing[2], writing[3])
+    assert len((await store.list(NetworkPolicy)).items) == 4
 
 
 # Nothing else leaks

@@ -74,18 +74,28 @@ async def test_when_inotify_says_nothing_the_slow_timer_brings_them(
 
 
 @pytest.mark.usefixtures("no_timer")
-async def test_commits_of_another_are_seen_between_our_own(pair: tuple[SQLiteStore, SQLiteStore]) -> None:
+async def test_a_commit_of_another_between_two_of_ours_is_seen(
+    pair: tuple[SQLiteStore, SQLiteStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(news, "SETTLE_S", 0.2)  # so that the look comes after our second commit
     store, other = pair
-    revision = (await store.list(WorkloadEndpoint)).revision
-    async with aclosing(store.watch(WorkloadEndpoint, revision)) as watch:
-        follower = Follower(watch)
-        for number in range(20):
-            await asyncio.gather(
-                store.create(policy(f"p{number}")),
-                other.create(endpoint(f"e{number}")),
-                store.create(policy(f"q{number}")),
-            )
-            await follower.until_sees(f"e{number}")
+    async with aclosing(store.watch(NetworkPolicy, (await store.list(NetworkPolicy)).revision)) as watch:
+        await store.create(policy("first"))
+        await Follower(watch).until_sees("first")
+    async with aclosing(store.watch(WorkloadEndpoint, (await store.list(WorkloadEndpoint)).revision)) as watch:
+        seeing = asyncio.create_task(Follower(watch).until_sees("web"))
+        await store.create(policy("before"))
+        await other.create(endpoint("web"))
+        await store.create(policy("after"))
+        await seeing
+
+
+async def test_our_own_commits_need_no_word_from_outside(
+    pair: tuple[SQLiteStore, SQLiteStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(news, "FolderWatch", no_inotify)
+    monkeypatch.setattr(news, "TIMER_ALONE_S", 3600.0)
+    await each_commit_is_seen(pair[0], pair[0])
 
 
 @pytest.mark.usefixtures("no_timer")

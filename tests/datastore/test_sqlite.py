@@ -132,6 +132,14 @@ def altered(path: Path, *statements: str) -> None:
         connection.commit()
 
 
+async def test_even_with_its_log_emptied_a_file_gives_no_revision_twice(path: Path, open_file: OpenFile) -> None:
+    store = await open_file()
+    before = await store.create(policy())
+    altered(path, "DELETE FROM change")
+    after = await store.create(policy("other"))
+    assert after.revision != before.revision
+
+
 async def test_a_newer_versions_file_is_refused(path: Path, open_file: OpenFile) -> None:
     await (await open_file()).close()
     altered(path, "UPDATE store SET schema = schema + 1")
