@@ -38,7 +38,10 @@ class Writer:
         self._keep = keep
         self._on_committed = on_committed
         self._file = File(access)
-        self._lane: Lane[_Queued] = Lane("tortie-sqlite-writer", self._commit, self._file.close, MAX_GROUP)
+        self._lane: Lane[_Queued] = Lane(
+            "tortie-sqlite-writer", self._commit, self._file.close, max_group=MAX_GROUP, after=self._touch
+        )
+        self._untold = False
 
     async def write(self, write: Write) -> Stamp:
         """The revision that `write` made. A caller that is cancelled leaves its write in the queue.
@@ -57,6 +60,8 @@ class Writer:
     def _commit(self, group: Sequence[_Queued]) -> Results:
         outcomes, committed = self._transact([queued.write for queued in group])
 
+        self._untold = bool(committed)
+
         def answer() -> None:
             for queued, outcome in zip(group, outcomes, strict=True):
                 settle(queued.answer, outcome)
@@ -64,6 +69,10 @@ class Writer:
                 self._on_committed(done)
 
         return answer
+
+    def _touch(self) -> None:
+        if self._untold:
+            self._file.touch()
 
     def _transact(self, writes: Sequence[Write]) -> tuple[Outcomes, list[Committed]]:
         """The outcomes of `writes` in one transaction, or in one each if SQLite can't take one of them."""
@@ -78,8 +87,6 @@ class Writer:
         except Exception as error:  # as above
             self._give_up(error)
             return [failures.at_commit(error, str(self._access.path)) for _ in writes], []
-        if committed:
-            self._file.touch()
         return outcomes, [committed] if committed else []
 
     def _refused(self, writes: Sequence[Write], error: Exception) -> tuple[Outcomes, list[Committed]]:
