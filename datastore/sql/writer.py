@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from datastore.errors import StoreError, Unavailable
+from datastore.errors import StoreError, Unavailable, Unknown
 from datastore.revisions import Stamp
 from datastore.sql import failures
 from datastore.sql.file import Access, File
@@ -41,7 +41,7 @@ class Writer:
         self._lane: Lane[_Queued] = Lane(
             "tortie-sqlite-writer", self._commit, self._file.close, max_group=MAX_GROUP, after=self._touch
         )
-        self._untold = False
+        self._to_tell = False
 
     async def write(self, write: Write) -> Stamp:
         """The revision that `write` made. A caller that is cancelled leaves its write in the queue.
@@ -59,8 +59,7 @@ class Writer:
 
     def _commit(self, group: Sequence[_Queued]) -> Results:
         outcomes, committed = self._transact([queued.write for queued in group])
-
-        self._untold = bool(committed)
+        self._to_tell = bool(committed) or any(isinstance(outcome, Unknown) for outcome in outcomes)
 
         def answer() -> None:
             for queued, outcome in zip(group, outcomes, strict=True):
@@ -71,7 +70,7 @@ class Writer:
         return answer
 
     def _touch(self) -> None:
-        if self._untold:
+        if self._to_tell:
             self._file.touch()
 
     def _transact(self, writes: Sequence[Write]) -> tuple[Outcomes, list[Committed]]:

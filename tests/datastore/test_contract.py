@@ -14,23 +14,8 @@ from datastore.resources.node import Node, NodeSpec
 from datastore.resources.value import Metadata, Resource, UnknownFields
 from datastore.resources.workloadendpoint import WorkloadEndpoint
 from datastore.store import Batch, Gone, Revision, Store, Where
-from tests.datastore.drivers import Follower, Opener, R
-from tests.datastore.samples import endpoint, ip_block, policy
-
-
-def relabelled(resource: R, **labels: str) -> R:
-    """The same object at the same revision, with other labels."""
-    metadata = msgspec.structs.replace(resource.metadata, labels=labels)
-    return msgspec.structs.replace(resource, metadata=metadata)
-
-
-def at_revision(resource: R, revision: str) -> R:
-    metadata = msgspec.structs.replace(resource.metadata, resource_version=revision)
-    return msgspec.structs.replace(resource, metadata=metadata)
-
-
-def moved(resource: WorkloadEndpoint, node: str) -> WorkloadEndpoint:
-    return msgspec.structs.replace(resource, spec=msgspec.structs.replace(resource.spec, node=node))
+from tests.datastore.drivers import Follower, Opener
+from tests.datastore.samples import at_revision, endpoint, ip_block, moved, policy, relabelled
 
 
 async def now(store: Store, kind: type[Resource] = WorkloadEndpoint) -> Revision:
@@ -47,10 +32,8 @@ async def test_what_was_created_is_read_back_with_its_revision(store: Store) -> 
 
 
 async def test_fields_nobody_knows_are_read_back(store: Store) -> None:
-    block = ip_block()
-    block = msgspec.structs.replace(
-        block, spec=msgspec.structs.replace(block.spec, unknown=UnknownFields({"new": [1, {"a": "b"}]}))
-    )
+    unknown = UnknownFields({"new": [1, {"a": "b"}]})
+    block = msgspec.structs.replace(ip_block(), spec=msgspec.structs.replace(ip_block().spec, unknown=unknown))
     created = await store.create(block)
     assert await store.get(IPBlock, block.name) == created
     assert created.spec.unknown == {"new": [1, {"a": "b"}]}

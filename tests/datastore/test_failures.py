@@ -2,11 +2,9 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, closing
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,47 +15,7 @@ from datastore.sql.sqlite import SQLiteStore
 from datastore.store import Where
 from tests.datastore.drivers import PATIENCE_S
 from tests.datastore.samples import policy
-
-Fault = Callable[[str, Any], Exception | None]
-
-
-def no_fault(_: str, __: object) -> Exception | None:
-    return None
-
-
-@dataclass
-class Trouble:
-    """What SQLite does to one test."""
-
-    fault: Fault = no_fault
-    """Asked for the first word of each statement, and its values."""
-    after: bool = False
-    """The statement runs before it fails."""
-    set_up: str = ""
-    """A statement that each new connection runs."""
-    seen: list[str] = field(default_factory=list)
-    """The first word of each statement."""
-
-    @property
-    def connection(self) -> type[sqlite3.Connection]:
-        """Connections that are in this trouble."""
-        trouble = self
-
-        class FailingConnection(sqlite3.Connection):
-            def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:  # noqa: ANN401  # as in typeshed
-                verb = sql.split()[0]
-                trouble.seen.append(verb)
-                error = trouble.fault(verb, parameters)
-                if error and not trouble.after:
-                    raise error
-                cursor = super().execute(sql, parameters)
-                if error:
-                    raise error
-                if sql == "PRAGMA synchronous = FULL" and trouble.set_up:
-                    super().execute(trouble.set_up)
-                return cursor
-
-        return FailingConnection
+from tests.datastore.trouble import IOERR, Trouble, no_fault, on, result_of
 
 
 @pytest.fixture
@@ -77,20 +35,6 @@ async def store(path: Path, trouble: Trouble) -> AsyncGenerator[SQLiteStore, Non
         opened = await SQLiteStore.open(path, patience_s=0.05, connection=trouble.connection, bookmark_s=0.01)
         stack.push_async_callback(opened.close)
         yield opened
-
-
-def result_of(kind: type[sqlite3.Error], code: int, name: str) -> sqlite3.Error:
-    error = kind(name)
-    error.sqlite_errorcode, error.sqlite_errorname = code, name
-    return error
-
-
-IOERR = result_of(sqlite3.OperationalError, sqlite3.SQLITE_IOERR_FSYNC, "SQLITE_IOERR_FSYNC")
-
-
-def on(verb: str, error: Exception) -> Fault:
-    """Fail with `error` on every statement that begins with `verb`."""
-    return lambda found, _: error if found == verb else None
 
 
 # A locked file

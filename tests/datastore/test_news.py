@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from datastore.errors import Unknown
 from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.resources.workloadendpoint import WorkloadEndpoint
 from datastore.sql import news
@@ -16,6 +17,7 @@ from datastore.sql.journal import Journal
 from datastore.sql.sqlite import SQLiteStore
 from tests.datastore.drivers import WAL, Follower
 from tests.datastore.samples import endpoint, policy
+from tests.datastore.trouble import IOERR, Trouble, on
 
 TRUNCATE = Journal("truncate", "chosen by this test")
 
@@ -129,6 +131,20 @@ async def test_watchers_of_other_kinds_are_left_asleep(pair: tuple[SQLiteStore, 
     quiet.cancel()
     with pytest.raises(asyncio.CancelledError):
         await quiet
+
+
+@pytest.mark.usefixtures("no_timer")
+async def test_a_commit_that_landed_though_sqlite_reported_an_error_is_seen(tmp_path: Path) -> None:
+    trouble = Trouble()
+    store = await SQLiteStore.open(tmp_path / "store.db", bookmark_s=3600.0, connection=trouble.connection)
+    follower = Follower(store.watch(WorkloadEndpoint, (await store.list(WorkloadEndpoint)).revision))
+    await store.create(endpoint("first"))
+    await follower.until_sees("first")
+    trouble.after, trouble.fault = True, on("COMMIT", IOERR)
+    with pytest.raises(Unknown):
+        await store.create(endpoint("landed"))
+    await follower.until_sees("landed")
+    await store.close()
 
 
 async def test_a_folder_that_was_replaced_is_watched_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
