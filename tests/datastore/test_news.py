@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
@@ -15,7 +16,7 @@ from datastore.sql import news
 from datastore.sql.folder import FolderWatch
 from datastore.sql.journal import Journal
 from datastore.sql.sqlite import SQLiteStore
-from tests.datastore.drivers import WAL, Follower
+from tests.datastore.drivers import PATIENCE_S, WAL, Follower
 from tests.datastore.samples import endpoint, policy
 from tests.datastore.trouble import IOERR, Trouble, on
 
@@ -133,32 +134,57 @@ async def test_watchers_of_other_kinds_are_left_asleep(pair: tuple[SQLiteStore, 
         await quiet
 
 
-@pytest.mark.usefixtures("no_timer")
-async def test_a_commit_that_landed_though_sqlite_reported_an_error_is_seen(tmp_path: Path) -> None:
+async def test_others_are_told_of_a_commit_that_may_have_landed(tmp_path: Path) -> None:
     trouble = Trouble()
-    store = await SQLiteStore.open(tmp_path / "store.db", bookmark_s=3600.0, connection=trouble.connection)
-    follower = Follower(store.watch(WorkloadEndpoint, (await store.list(WorkloadEndpoint)).revision))
-    await store.create(endpoint("first"))
-    await follower.until_sees("first")
+    store = await SQLiteStore.open(tmp_path / "store.db", connection=trouble.connection)
+    told = asyncio.Event()
+    watch = FolderWatch(tmp_path / "store.db", told.set)
     trouble.after, trouble.fault = True, on("COMMIT", IOERR)
     with pytest.raises(Unknown):
         await store.create(endpoint("landed"))
-    await follower.until_sees("landed")
+    async with asyncio.timeout(PATIENCE_S):
+        await told.wait()
+    watch.close()
     await store.close()
 
 
 async def test_a_folder_that_was_replaced_is_watched_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(news, "TIMER_S", 0.01)
     folder = tmp_path / "folder"
     store = await SQLiteStore.open(folder / "store.db", bookmark_s=3600.0)
-    watch = store.watch(WorkloadEndpoint, (await store.list(WorkloadEndpoint)).revision)
-    follower = Follower(watch)
+    follower = Follower(store.watch(WorkloadEndpoint, (await store.list(WorkloadEndpoint)).revision))
     await store.create(endpoint("first"))
     await follower.until_sees("first")
     folder.rename(tmp_path / "aside")
     folder.mkdir()
     (tmp_path / "aside" / "store.db").rename(folder / "store.db")
+    looked_again = asyncio.Event()
+    look_again = FolderWatch.look_again
+
+    def noticed(watch: FolderWatch) -> None:
+        look_again(watch)
+        looked_again.set()
+        monkeypatch.setattr(news, "TIMER_S", 3600.0)
+
+    monkeypatch.setattr(FolderWatch, "look_again", noticed)
+    monkeypatch.setattr(news, "TIMER_S", 0.01)
+    await store.create(endpoint("second"))  # wakes the news from the long sleep it began before
+    async with asyncio.timeout(PATIENCE_S):
+        await looked_again.wait()
     other = await SQLiteStore.open(folder / "store.db")
-    await other.create(endpoint("second"))
-    await follower.until_sees("second")
+    await other.create(endpoint("third"))
+    await follower.until_sees("third")
     await asyncio.gather(store.close(), other.close())
+
+
+async def test_only_the_database_itself_is_listened_to(tmp_path: Path) -> None:
+    database, journal = tmp_path / "store.db", tmp_path / "store.db-journal"
+    database.touch()
+    journal.touch()
+    heard: list[str] = []
+    watch = FolderWatch(database, lambda: heard.append("touched"))
+    for path, count in ((journal, 0), (database, 1), (journal, 1), (database, 2)):
+        os.utime(path)
+        for _ in range(3):  # the event is queued already: the loop finds it at its next turn
+            await asyncio.sleep(0)
+        assert len(heard) == count
+    watch.close()
