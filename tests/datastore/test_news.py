@@ -14,13 +14,10 @@ from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.resources.workloadendpoint import WorkloadEndpoint
 from datastore.sql import news
 from datastore.sql.folder import FolderWatch
-from datastore.sql.journal import Journal
 from datastore.sql.sqlite import SQLiteStore
-from tests.datastore.drivers import PATIENCE_S, WAL, Follower
+from tests.datastore.drivers import PATIENCE_S, TRUNCATE, WAL, Follower
 from tests.datastore.samples import endpoint, policy
 from tests.datastore.trouble import IOERR, Trouble, on
-
-TRUNCATE = Journal("truncate", "chosen by this test")
 
 
 @pytest.fixture(params=[TRUNCATE, WAL], ids=["truncate", "wal"])
