@@ -68,6 +68,7 @@ class Reader(Protocol):
 
         Raises:
             NotFound: it isn't there; carries a revision.
+            Invalid: what is stored can't be read as `kind`; says which object.
             Unavailable: the store can't be read.
         """
         ...
@@ -76,6 +77,7 @@ class Reader(Protocol):
         """Every object of `kind` (in `where`), all of one revision.
 
         Raises:
+            Invalid: one of them can't be read as `kind`; says which.
             Unavailable: the store can't be read.
         """
         ...
@@ -87,6 +89,7 @@ class Reader(Protocol):
 
         Raises:
             Compacted: history no longer reaches back to `start`: list, then watch from there.
+            Invalid: a changed object can't be read as `kind`; says which.
             Unavailable: the store can't be read; watching again from the last batch's revision loses nothing.
         """
         ...

@@ -20,18 +20,29 @@ Results = Callable[[], None]
 """What to run on the loop once a group is done."""
 
 
-class Lane(Generic[W]):
-    """Runs `work` on groups of what is put, in order, in a thread of its own; `finish` at the end, in that thread.
+def nothing() -> None:
+    """What there is to do after a group, in most lanes."""
 
-    A group has at most `max_group` pieces.
+
+class Lane(Generic[W]):
+    """Runs `work` on groups of what is put, in order, in a thread of its own; a group has at most `max_group` pieces.
+
+    In that thread too: `after`, once the loop was told the results of a group, and `finish` at the end.
     """
 
     def __init__(
-        self, name: str, work: Callable[[Sequence[W]], Results], finish: Callable[[], None], max_group: int
+        self,
+        name: str,
+        work: Callable[[Sequence[W]], Results],
+        finish: Callable[[], None],
+        *,
+        max_group: int = 1,
+        after: Callable[[], None] = nothing,
     ) -> None:
         self._work = work
         self._max_group = max_group
         self._finish = finish
+        self._after = after
         self._queue: SimpleQueue[W | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
@@ -53,6 +64,7 @@ class Lane(Generic[W]):
         try:
             while group := self._next_group():
                 self._tell(self._work(group))
+                self._after()
         finally:
             self._finish()
             self._tell(self._end)

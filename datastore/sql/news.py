@@ -83,9 +83,11 @@ class News:
 
     async def _run(self) -> None:
         while True:
-            with suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(TIMER_S if self._folder else TIMER_ALONE_S):
                     await self._touched.wait()
+            except TimeoutError:
+                self._follow_the_folder()
             if asyncio.get_running_loop().time() < self._own_until:
                 await asyncio.sleep(SETTLE_S)
             self._touched.clear()
@@ -96,7 +98,6 @@ class News:
                 log.debug("could not look for news in %s: %s", self._path, error)
                 await asyncio.sleep(TIMER_ALONE_S)
                 self._touched.set()
-            self._follow_the_folder()
 
     def _ring_for(self, reach: History, kinds: frozenset[str]) -> None:
         same_store = reach.identity == self._seen.identity

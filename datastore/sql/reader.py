@@ -25,7 +25,7 @@ class Reader:
         self._path = access.path
         self._patience_s = access.patience_s
         self._file = File(access)
-        self._lane: Lane[Callable[[], Results]] = Lane("tortie-sqlite-reader", self._read, self._file.close, 1)
+        self._lane: Lane[Callable[[], Results]] = Lane("tortie-sqlite-reader", self._read, self._file.close)
 
     async def read(self, query: Query[S], finish: Callable[[S], T]) -> T:
         """`finish` of what `query` gives within one transaction; both run in the thread.

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from datastore.errors import StoreError, Unavailable
+from datastore.errors import StoreError, Unavailable, Unknown
 from datastore.revisions import Stamp
 from datastore.sql import failures
 from datastore.sql.file import Access, File
@@ -38,7 +38,10 @@ class Writer:
         self._keep = keep
         self._on_committed = on_committed
         self._file = File(access)
-        self._lane: Lane[_Queued] = Lane("tortie-sqlite-writer", self._commit, self._file.close, MAX_GROUP)
+        self._lane: Lane[_Queued] = Lane(
+            "tortie-sqlite-writer", self._commit, self._file.close, max_group=MAX_GROUP, after=self._touch
+        )
+        self._to_tell = False
 
     async def write(self, write: Write) -> Stamp:
         """The revision that `write` made. A caller that is cancelled leaves its write in the queue.
@@ -56,6 +59,7 @@ class Writer:
 
     def _commit(self, group: Sequence[_Queued]) -> Results:
         outcomes, committed = self._transact([queued.write for queued in group])
+        self._to_tell = bool(committed) or any(isinstance(outcome, Unknown) for outcome in outcomes)
 
         def answer() -> None:
             for queued, outcome in zip(group, outcomes, strict=True):
@@ -64,6 +68,10 @@ class Writer:
                 self._on_committed(done)
 
         return answer
+
+    def _touch(self) -> None:
+        if self._to_tell:
+            self._file.touch()
 
     def _transact(self, writes: Sequence[Write]) -> tuple[Outcomes, list[Committed]]:
         """The outcomes of `writes` in one transaction, or in one each if SQLite can't take one of them."""
@@ -78,8 +86,6 @@ class Writer:
         except Exception as error:  # as above
             self._give_up(error)
             return [failures.at_commit(error, str(self._access.path)) for _ in writes], []
-        if committed:
-            self._file.touch()
         return outcomes, [committed] if committed else []
 
     def _refused(self, writes: Sequence[Write], error: Exception) -> tuple[Outcomes, list[Committed]]:

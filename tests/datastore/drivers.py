@@ -16,9 +16,10 @@ from datastore.store import Batch, Gone, Store
 
 R = TypeVar("R", bound=Resource)
 
-DRIVERS = ("memory", "sqlite", "sqlite-wal")
-WAL = Journal("wal", "this library's own choice may be another")
+TRUNCATE = Journal("truncate", "chosen by a test, whatever the library's version")
+WAL = Journal("wal", TRUNCATE.reason)
 """The bug that keeps WAL from older libraries is a race of checkpoints, too rare to disturb a test."""
+DRIVERS = ("memory", "sqlite-truncate", "sqlite-wal")
 
 PATIENCE_S = 60.0
 """How long a test waits for what must come; no test waits for a time to pass."""
@@ -37,13 +38,11 @@ def opener_of(driver: str, folder: Path, stack: AsyncExitStack) -> Opener:
     async def open_new(*, keep: int = 1000, bookmark_s: float = 60.0) -> Store:
         path = folder / f"{next(numbers)}" / "store.db"
         store: Store
-        match driver:
-            case "memory":
-                store = MemoryStore(keep=keep, bookmark_s=bookmark_s)
-            case "sqlite":
-                store = await SQLiteStore.open(path, keep=keep, bookmark_s=bookmark_s)
-            case _:
-                store = await SQLiteStore.open(path, keep=keep, bookmark_s=bookmark_s, journal=WAL)
+        if driver == "memory":
+            store = MemoryStore(keep=keep, bookmark_s=bookmark_s)
+        else:
+            journal = WAL if driver == "sqlite-wal" else TRUNCATE
+            store = await SQLiteStore.open(path, keep=keep, bookmark_s=bookmark_s, journal=journal)
         stack.push_async_callback(store.close)
         return store
 

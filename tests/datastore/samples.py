@@ -1,11 +1,16 @@
 """Resources and documents that tests are made of."""
 
 from ipaddress import ip_network
+from typing import TypeVar
+
+import msgspec
 
 from datastore.resources.ipblock import Allocation, IPBlock, IPBlockSpec, block_name, cell_of
 from datastore.resources.networkpolicy import NetworkPolicy
-from datastore.resources.value import Metadata
+from datastore.resources.value import Metadata, Resource
 from datastore.resources.workloadendpoint import WorkloadEndpoint, WorkloadEndpointSpec
+
+R = TypeVar("R", bound=Resource)
 
 Document = dict[str, object]
 
@@ -44,6 +49,21 @@ def endpoint(name: str, node: str = "node-1", namespace: str = "shop") -> Worklo
 
 def policy(name: str = "db", namespace: str = "shop", **labels: str) -> NetworkPolicy:
     return NetworkPolicy(metadata=Metadata(name=name, namespace=namespace, labels=labels))
+
+
+def relabelled(resource: R, **labels: str) -> R:
+    """The same object at the same revision, with other labels."""
+    metadata = msgspec.structs.replace(resource.metadata, labels=labels)
+    return msgspec.structs.replace(resource, metadata=metadata)
+
+
+def at_revision(resource: R, revision: str) -> R:
+    metadata = msgspec.structs.replace(resource.metadata, resource_version=revision)
+    return msgspec.structs.replace(resource, metadata=metadata)
+
+
+def moved(resource: WorkloadEndpoint, node: str) -> WorkloadEndpoint:
+    return msgspec.structs.replace(resource, spec=msgspec.structs.replace(resource.spec, node=node))
 
 
 def policy_document() -> Document:

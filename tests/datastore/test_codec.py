@@ -172,6 +172,7 @@ def test_an_old_programs_rewrite_keeps_a_new_programs_fields() -> None:
         pytest.param(b"[]", id="a list"),
         pytest.param(b'{"metadata":{}}', id="no kind"),
         pytest.param(b'{"apiVersion":"v1","kind":"Node","metadata":{}}', id="another kind"),
+        pytest.param(b'{"apiVersion":"v1","kind":"Pad","metadata":{}}', id="another kind with as long a name"),
         pytest.param(
             b'{"apiVersion":"v1","kind":"Pod","metadata":{"-unknown-":{"name":"x"}}}', id="the codec's own key"
         ),

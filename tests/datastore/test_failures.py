@@ -2,11 +2,9 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, closing
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,48 +13,9 @@ from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.resources.value import Metadata
 from datastore.sql.sqlite import SQLiteStore
 from datastore.store import Where
+from tests.datastore.drivers import PATIENCE_S, TRUNCATE
 from tests.datastore.samples import policy
-
-Fault = Callable[[str, Any], Exception | None]
-
-
-def no_fault(_: str, __: object) -> Exception | None:
-    return None
-
-
-@dataclass
-class Trouble:
-    """What SQLite does to one test."""
-
-    fault: Fault = no_fault
-    """Asked for the first word of each statement, and its values."""
-    after: bool = False
-    """The statement runs before it fails."""
-    set_up: str = ""
-    """A statement that each new connection runs."""
-    seen: list[str] = field(default_factory=list)
-    """The first word of each statement."""
-
-    @property
-    def connection(self) -> type[sqlite3.Connection]:
-        """Connections that are in this trouble."""
-        trouble = self
-
-        class FailingConnection(sqlite3.Connection):
-            def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:  # noqa: ANN401  # as in typeshed
-                verb = sql.split()[0]
-                trouble.seen.append(verb)
-                error = trouble.fault(verb, parameters)
-                if error and not trouble.after:
-                    raise error
-                cursor = super().execute(sql, parameters)
-                if error:
-                    raise error
-                if sql == "PRAGMA synchronous = FULL" and trouble.set_up:
-                    super().execute(trouble.set_up)
-                return cursor
-
-        return FailingConnection
+from tests.datastore.trouble import IOERR, Trouble, no_fault, on, result_of
 
 
 @pytest.fixture
@@ -73,23 +32,11 @@ def path(tmp_path: Path) -> Path:
 async def store(path: Path, trouble: Trouble) -> AsyncGenerator[SQLiteStore, None]:
     """A store whose connections are in `trouble`, and that is patient for 0.05 s."""
     async with AsyncExitStack() as stack:
-        opened = await SQLiteStore.open(path, patience_s=0.05, connection=trouble.connection, bookmark_s=0.01)
+        opened = await SQLiteStore.open(
+            path, patience_s=0.05, journal=TRUNCATE, connection=trouble.connection, bookmark_s=0.01
+        )
         stack.push_async_callback(opened.close)
         yield opened
-
-
-def result_of(kind: type[sqlite3.Error], code: int, name: str) -> sqlite3.Error:
-    error = kind(name)
-    error.sqlite_errorcode, error.sqlite_errorname = code, name
-    return error
-
-
-IOERR = result_of(sqlite3.OperationalError, sqlite3.SQLITE_IOERR_FSYNC, "SQLITE_IOERR_FSYNC")
-
-
-def on(verb: str, error: Exception) -> Fault:
-    """Fail with `error` on every statement that begins with `verb`."""
-    return lambda found, _: error if found == verb else None
 
 
 # A locked file
@@ -126,14 +73,23 @@ async def test_a_reader_elsewhere_that_holds_up_a_commit_makes_it_unavailable_an
     await store.update(first)
 
 
-async def test_a_file_that_is_free_again_in_time_is_no_failure(path: Path) -> None:
-    store = await SQLiteStore.open(path)
+async def test_a_file_that_is_free_again_in_time_is_no_failure(path: Path, trouble: Trouble) -> None:
+    store = await SQLiteStore.open(path, journal=TRUNCATE, connection=trouble.connection, patience_s=PATIENCE_S)
+    loop, tried_again = asyncio.get_running_loop(), asyncio.Event()
+    trouble.seen.clear()
+
+    def notice(_: str, __: object) -> Exception | None:
+        if len(trouble.seen) == 3:
+            loop.call_soon_threadsafe(tried_again.set)
+        return None
+
+    trouble.fault = notice
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         writing = asyncio.ensure_future(store.create(policy()))
-        await asyncio.sleep(0)
-        other.execute("ROLLBACK")
-        await writing
+        async with asyncio.timeout(PATIENCE_S):
+            await tried_again.wait()
+    await writing
     await store.close()
 
 
@@ -177,7 +133,7 @@ async def test_a_broken_file_is_unavailable(store: SQLiteStore, path: Path) -> N
     with path.open("r+b") as file:
         file.seek(8 * 4096)  # past the tables' first pages, which opening reads
         file.write(b"\xff" * (path.stat().st_size - 8 * 4096))
-    broken = await SQLiteStore.open(path)
+    broken = await SQLiteStore.open(path, journal=TRUNCATE)
     with pytest.raises(Unavailable, match="malformed"):
         await broken.list(NetworkPolicy)
     with pytest.raises(Unavailable, match="malformed"):
@@ -217,7 +173,7 @@ async def queued(store: SQLiteStore, path: Path, names: list[str]) -> list[Netwo
 
 
 async def test_what_is_queued_during_a_commit_is_committed_together(path: Path, trouble: Trouble) -> None:
-    store = await SQLiteStore.open(path, connection=trouble.connection)
+    store = await SQLiteStore.open(path, journal=TRUNCATE, connection=trouble.connection)
     trouble.seen.clear()
     await queued(store, path, [f"p{number}" for number in range(100)])
     assert trouble.seen.count("COMMIT") <= 2
@@ -226,13 +182,21 @@ async def test_what_is_queued_during_a_commit_is_committed_together(path: Path, 
 
 
 async def test_a_write_that_sqlite_refuses_doesnt_fail_those_beside_it(path: Path, trouble: Trouble) -> None:
-    store = await SQLiteStore.open(path, connection=trouble.connection)
+    store = await SQLiteStore.open(path, journal=TRUNCATE, connection=trouble.connection)
     too_big = result_of(sqlite3.DataError, sqlite3.SQLITE_TOOBIG, "SQLITE_TOOBIG")
     trouble.fault = lambda verb, values: too_big if verb == "INSERT" and values.get("name") == "bad" else None
     results = await queued(store, path, ["first", "a", "bad", "b"])
     assert [type(result).__name__ for result in results] == [*["NetworkPolicy"] * 2, "Unavailable", "NetworkPolicy"]
     assert {found.name for found in (await store.list(NetworkPolicy)).items} == {"first", "a", "b"}
     await store.close()
+
+
+async def test_a_caller_that_was_cancelled_doesnt_cost_those_beside_it_their_answer(store: SQLiteStore) -> None:
+    writing = [asyncio.ensure_future(store.create(policy(f"p{number}"))) for number in range(4)]
+    await asyncio.sleep(0)
+    writing[1].cancel()
+    await asyncio.gather(writing[0], writing[2], writing[3])
+    assert len((await store.list(NetworkPolicy)).items) == 4
 
 
 # Nothing else leaks

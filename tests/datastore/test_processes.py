@@ -14,11 +14,10 @@ from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.resources.workloadendpoint import WorkloadEndpoint
 from datastore.sql.journal import Journal
 from datastore.sql.sqlite import SQLiteStore
-from tests.datastore.drivers import PATIENCE_S, WAL, Follower
+from tests.datastore.drivers import PATIENCE_S, TRUNCATE, WAL, Follower
 from tests.datastore.samples import policy
 from tests.datastore.worker import ENDPOINTS, INCREMENTS
 
-TRUNCATE = Journal("truncate", "chosen by this test")
 WORKERS = 4
 """Three agents and a person with the command line."""
 

@@ -15,9 +15,8 @@ import msgspec
 from datastore.errors import Conflict
 from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.resources.workloadendpoint import WorkloadEndpoint
-from datastore.sql.journal import Journal
 from datastore.sql.sqlite import SQLiteStore
-from tests.datastore.drivers import Follower
+from tests.datastore.drivers import TRUNCATE, WAL, Follower
 from tests.datastore.samples import endpoint
 
 ENDPOINTS = 20
@@ -69,8 +68,7 @@ async def write(store: SQLiteStore, name: str) -> None:
 
 async def main() -> None:
     role, path, mode, name, *rest = sys.argv[1:]
-    journal = Journal("wal" if mode == "wal" else "truncate", "chosen by a test")
-    store = await SQLiteStore.open(Path(path), journal=journal)
+    store = await SQLiteStore.open(Path(path), journal=WAL if mode == WAL.mode else TRUNCATE)
     await (share(store, name, int(rest[0])) if role == "share" else write(store, name))
     await store.close()
 
