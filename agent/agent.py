@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
+from agent.backend import leave_other_than
 from agent.control import Control
 from agent.dataplane import Dataplane
 from agent.gate import Gate
@@ -182,6 +183,7 @@ class Agent:
             except KernelError as error:
                 log.warning("the kernel can't be brought up to date, trying again: %s", error)
                 await asyncio.sleep(_AGAIN_S)
+        await asyncio.to_thread(leave_other_than, self._backend, CommandRunner())
         log.info("in sync; %d differences from what the kernel had", len(found))
 
     async def _finish_what_was_left(self) -> None:

@@ -52,6 +52,14 @@ def hooks_text(table: TableName, desired: Table, actual: ActualTable) -> str:
     return restore_text(table, lines)
 
 
+def removal_text(table: TableName, actual: ActualTable) -> str:
+    """Restore input that removes everything of ours from a table, hooks first; empty where there is nothing."""
+    hooks = [hooked.text.replace("-A ", "-D ", 1) for rules in actual.hooks.values() for hooked in rules]
+    names = sorted(actual.chains)
+    lines = hooks + [f"-F {name}" for name in names] + [f"-X {name}" for name in names]
+    return restore_text(table, lines) if lines else ""
+
+
 def _hook_lines(chain: str, wanted: tuple[Rule, ...], present: tuple[Hooked, ...]) -> list[str]:
     if tuple(rule.identity for rule in wanted) == tuple(hooked.identity for hooked in present):
         return []

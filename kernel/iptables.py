@@ -68,6 +68,17 @@ class Iptables:
         """
         return parse_save(self._runner.run((self._command(family, "save"), "-t", table.value)))
 
+    def read_all(self, family: Family) -> dict[TableName, ActualTable]:
+        """The same for every table in use; asking legacy for a table by name would make it.
+
+        Raises:
+            CommandFailed: iptables-save ended with an error.
+        """
+        saved = self._runner.run((self._command(family, "save"),))
+        parts = (part.partition("\n") for part in saved.split("\n*")) if "*" in saved else ()
+        found = {name.lstrip("*").strip(): text for name, _, text in parts}
+        return {table: parse_save(found[table.value]) for table in TableName if table.value in found}
+
     def restore(self, family: Family, text: str) -> None:
         """Apply restore input: all of a table's part or nothing of it.
 

@@ -18,11 +18,11 @@ from lab.state import LabError, LabState, ProcessRecord
 _PREPARE = """
 set -e
 exec 3<"$1"
-mount -t tmpfs -o mode=755 tmpfs /run
+mount -n -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/netns
 case "$1" in /run/*)
     mkdir -p "$1"
-    mount -c --bind /proc/self/fd/3 "$1"
+    mount -n -c --bind /proc/self/fd/3 "$1"
 esac
 ip link set lo up
 exec 3<&-
@@ -30,7 +30,7 @@ echo ready
 exec sleep infinity
 """
 """$1 is the lab's folder: where /run hides it, it is bound at its own path again, by a descriptor opened before
-(-c: mount would look up where the descriptor points to, which by then is the tmpfs)."""
+(-c: mount would look up where the descriptor points to, which by then is the tmpfs; -n: it would leave /run/mount)."""
 _APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 _CLONE = Path("/proc/sys/kernel/unprivileged_userns_clone")
 

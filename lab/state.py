@@ -1,5 +1,6 @@
 """What a lab consists of: a folder, and in it a file that says which processes, nodes and pods there are."""
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -118,14 +119,16 @@ class Folder:
         return self.of_node(name) / "agent.log"
 
     def make(self) -> None:
-        """Make the folder, for its owner alone.
+        """Make the folder, for its owner alone; `topology.down` removes it with all that is in it.
 
         Raises:
-            LabError: it can't be made, or its path is too long for sockets.
+            LabError: it can't be made, has other things in it, or its path is too long for sockets.
         """
         if len(os.fsencode(self.path)) > _FOLDER_MAX:
             raise LabError(f"{self.path} is too long for unix sockets below it", "choose a shorter --state", 2)
         try:
+            if self.path.exists() and any(self.path.iterdir()):
+                raise LabError(f"{self.path} is not empty, and no lab's", "choose another --state", 2)
             (self.path / "pods").mkdir(mode=0o700, parents=True, exist_ok=True)
             (self.path / "nodes").mkdir(mode=0o700, exist_ok=True)
             self.path.chmod(0o700)
@@ -158,7 +161,10 @@ class Folder:
 
     def pods(self) -> list[LabPod]:
         """Every pod, by namespace and name."""
-        found = (msgspec.json.decode(path.read_bytes(), type=LabPod) for path in self.path.glob("pods/*.json"))
+        found = []
+        for path in self.path.glob("pods/*.json"):
+            with contextlib.suppress(FileNotFoundError):  # another command removes it just now
+                found.append(msgspec.json.decode(path.read_bytes(), type=LabPod))
         return sorted(found, key=lambda pod: (pod.namespace, pod.name))
 
     def pod(self, namespace: str, name: str) -> LabPod | None:

@@ -49,6 +49,7 @@ def up(folder: Folder, nodes: int) -> LabState:
         return _make(folder, nodes)
     except BaseException:
         down(folder)
+        shutil.rmtree(folder.path, ignore_errors=True)  # made here, and perhaps not yet known as a lab's
         raise
 
 

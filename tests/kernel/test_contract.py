@@ -8,7 +8,7 @@ import pytest
 
 from kernel import tables
 from kernel.batch import NETLINK_NETFILTER, NetlinkSocket
-from kernel.delta import chains_text, difference, hooks_text
+from kernel.delta import chains_text, difference, hooks_text, removal_text
 from kernel.errors import KernelError
 from kernel.fake import FakeKernel, FakeRoutes
 from kernel.ipset import Ipset, NetlinkMembers, spec_of
@@ -189,6 +189,26 @@ class TestTables:
         one_more = tables.protocol(protocol) + tables.ports(*spans, (300, 300))
         with pytest.raises(KernelError):
             kernel.apply(TableName.MANGLE, table_of(chain(A, Rule(one_more, DROP))))
+
+
+class TestRemoval:
+    def test_everything_of_ours_goes_and_nothing_else(self, kernel: Kernel) -> None:
+        kernel.behind_our_back(TableName.FILTER, ":KUBE-X - [0:0]", "-A FORWARD -j KUBE-X")
+        for table in (TableName.MANGLE, TableName.FILTER):
+            kernel.apply(
+                table, table_of(chain(A, Rule((), tables.goto(B))), chain(B, PASS), FORWARD=(HOOK, SECOND_HOOK))
+            )
+        for table, actual in kernel.iptables.read_all(Family.IPV4).items():
+            text = removal_text(table, actual)
+            if text:
+                kernel.iptables.restore(Family.IPV4, text)
+        for actual in kernel.iptables.read_all(Family.IPV4).values():
+            assert (actual.chains, actual.hooks) == ({}, {})
+        saved = kernel.runner.run((f"iptables-{kernel.iptables.backend.value}-save", "-t", "filter"))
+        assert "-A FORWARD -j KUBE-X" in saved
+
+    def test_nothing_of_ours_is_nothing_to_do(self, kernel: Kernel) -> None:
+        assert all(not removal_text(*item) for item in kernel.iptables.read_all(Family.IPV4).items())
 
 
 EVERY_MATCH = {

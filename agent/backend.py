@@ -1,0 +1,40 @@
+"""Nothing of ours in the iptables backend that this node doesn't use: its rules would filter beside the others.
+
+A node changes backends when its kubelet, its distribution or an administrator does; both sets of tables stay in force
+in the kernel until somebody empties one (calico#5760, #8243: rules that nobody saw any more dropped packets).
+"""
+
+import logging
+
+from kernel.delta import removal_text
+from kernel.errors import CommandFailed
+from kernel.iptables import Backend, Iptables
+from kernel.runner import Runner
+from kernel.tables import Family
+
+log = logging.getLogger(__name__)
+
+
+def leave_other_than(used: Backend, runner: Runner) -> None:
+    """Remove our rules from the backends that aren't `used`; one that isn't installed has none.
+
+    Raises:
+        CommandFailed: rules are there and can't be removed.
+    """
+    for backend in Backend:
+        if backend is not used:
+            for family in Family:
+                _leave(Iptables(runner, backend), family)
+
+
+def _leave(iptables: Iptables, family: Family) -> None:
+    try:
+        tables = iptables.read_all(family)
+    except CommandFailed as error:
+        log.debug("iptables %s isn't there: %s", iptables.backend.value, error)
+        return
+    for table, actual in reversed(tables.items()):
+        text = removal_text(table, actual)
+        if text:
+            log.warning("removing our rules from %s %s %s", family.iptables, iptables.backend.value, table.value)
+            iptables.restore(family, text)

@@ -1,0 +1,188 @@
+"""A lab comes and goes without a trace, as root and as a user; and says why where it can't."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from kernel.process import Process, in_mount_namespaces, mount_namespace
+from lab import topology
+from lab.state import Folder, LabError, ProcessRecord
+from tests.lab.cluster import Cluster
+from tests.sandbox import needs_sandbox
+
+pytestmark = [needs_sandbox, pytest.mark.kernel]
+ROOT = Path(__file__).parents[2]
+NOBODY = 65534
+
+
+@pytest.fixture
+def folder() -> Iterator[Folder]:
+    made = Folder(Path(tempfile.mkdtemp(prefix="tt-life-")) / "lab")
+    yield made
+    topology.down(made)
+    shutil.rmtree(made.path.parent, ignore_errors=True)
+
+
+def host_state() -> dict[str, str]:
+    """Everything of the surrounding namespaces that a lab must not touch."""
+    commands = {
+        "links": ("ip", "-br", "link"),
+        "routes": ("ip", "route"),
+        "rules": ("iptables-save",),
+        "legacy rules": ("iptables-legacy-save",),
+        "sets": ("ipset", "save"),
+        "mounts": ("cat", "/proc/self/mounts"),
+        "run": ("ls", "/run"),
+    }
+    return {
+        name: subprocess.run(argv, capture_output=True, text=True, check=True).stdout for name, argv in commands.items()
+    }
+
+
+def test_up_and_down_leave_no_trace(folder: Folder) -> None:
+    before = host_state()
+    state = topology.up(folder, 2)
+    keepers = [state.holder, *(node.keeper for node in state.nodes)]
+    inodes = frozenset(mount_namespace(keeper.pid) for keeper in keepers)
+    assert len(list(in_mount_namespaces(inodes))) >= 5
+    ended = topology.down(folder)
+    assert ended == ["node node-1", "node node-2"]
+    assert list(in_mount_namespaces(inodes)) == []
+    assert not folder.path.exists()
+    assert host_state() == before
+    assert topology.down(folder) == []
+
+
+def test_a_second_lab_in_the_same_place_is_refused(folder: Folder) -> None:
+    topology.up(folder, 1)
+    with pytest.raises(LabError, match="runs at") as refused:
+        topology.up(folder, 1)
+    assert "tortiectl lab down" in refused.value.hint
+
+
+def test_two_labs_live_side_by_side(folder: Folder) -> None:
+    topology.up(folder, 1)
+    other = Folder(folder.path.with_name("other"))
+    try:
+        topology.up(other, 1)
+        for one in (folder, other):
+            Cluster(one).run("shop/a", ports=["80"])
+            Cluster(one).run("shop/b")
+            assert Cluster(one).reaches("shop/b", "shop/a", 80)
+    finally:
+        topology.down(other)
+
+
+def test_a_lab_whose_holder_was_killed_is_cleared_away_by_the_next(folder: Folder) -> None:
+    state = topology.up(folder, 1)
+    for record in (state.holder, state.nodes[0].keeper):
+        record.process.end()
+        while record.process.alive:
+            pass
+    assert topology.up(folder, 1).holder != state.holder
+
+
+def test_down_ends_no_process_that_only_has_a_pid_of_the_labs(folder: Folder) -> None:
+    state = topology.up(folder, 1)
+    with subprocess.Popen(("sleep", "60")) as bystander:
+        agent = ProcessRecord(bystander.pid, Process.of(bystander.pid).start + 1)
+        folder.write(msgspec.structs.replace(state, nodes=(msgspec.structs.replace(state.nodes[0], agent=agent),)))
+        topology.down(folder)
+        assert bystander.poll() is None
+        bystander.kill()
+
+
+@pytest.mark.parametrize("nodes", [0, 100])
+def test_an_impossible_number_of_nodes_is_refused(folder: Folder, nodes: int) -> None:
+    with pytest.raises(LabError, match=str(nodes)):
+        topology.up(folder, nodes)
+
+
+def test_a_folder_with_other_things_in_it_is_refused_and_kept(tmp_path: Path) -> None:
+    place = Path(tempfile.mkdtemp(prefix="tt-home-"))
+    (place / "letters.txt").write_text("dear")
+    with pytest.raises(LabError, match="not empty"):
+        topology.up(Folder(place), 1)
+    assert topology.down(Folder(place)) == []
+    assert (place / "letters.txt").exists()
+    shutil.rmtree(place)
+
+
+def test_a_folder_too_deep_for_sockets_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="too long"):
+        topology.up(Folder(tmp_path / ("x" * 80)), 1)
+
+
+@pytest.fixture
+def as_nobody() -> Iterator[tuple[list[str], Path]]:
+    """tortiectl as an unprivileged user, and a folder of that user's.
+
+    The project's own interpreter may lie where only root can read; then another of the same version stands in, with
+    the project's packages on its path.
+    """
+    place = Path(tempfile.mkdtemp(prefix="tt-user-"))
+    os.chown(place, NOBODY, NOBODY)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    interpreter = next((one for one in (sys.executable, f"/usr/bin/{version}") if runs_as_nobody(one)), "")
+    if not interpreter:
+        pytest.fail(f"no {version} that an unprivileged user can run")
+    venv = place / "venv"
+    subprocess.run((*drop(), interpreter, "-m", "venv", "--without-pip", str(venv)), check=True)
+    packages = next(path for path in sys.path if path.endswith("site-packages"))
+    (venv / "lib" / version / "site-packages" / "tortie.pth").write_text(f"{packages}\n{ROOT}\n")
+    for name, module in (("tortiectl", "ctl.main"), ("tortie-agent", "agent.main")):
+        script = venv / "bin" / name
+        script.write_text(f"#!{venv}/bin/python\nfrom {module} import main\nmain()\n")
+        script.chmod(0o755)
+    yield [*drop(), str(venv / "bin" / "tortiectl")], place
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def drop() -> tuple[str, ...]:
+    user = ("setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", "--no-new-privs")
+    return (*user, "env", "-u", "XDG_RUNTIME_DIR", "HOME=/nonexistent") if os.geteuid() == 0 else ()
+
+
+def runs_as_nobody(interpreter: str) -> bool:
+    try:
+        return (
+            subprocess.run((*drop(), interpreter, "-c", "import venv"), capture_output=True, check=False).returncode
+            == 0
+        )
+    except OSError:
+        return False
+
+
+def test_the_demo_runs_for_an_unprivileged_user(as_nobody: tuple[list[str], Path]) -> None:
+    command, place = as_nobody
+    done = subprocess.run((*command, "demo", "--state", str(place / "d")), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("ALLOWED") == 2
+    assert done.stdout.count("DENIED") == 2
+    assert not (place / "d").exists()
+
+
+@pytest.mark.parametrize("user", ["nobody", "root"])
+def test_where_namespaces_are_refused_it_says_so_and_what_to_do(as_nobody: tuple[list[str], Path], user: str) -> None:
+    """A machine that refuses, here by an unshare that does."""
+    command, place = as_nobody
+    refusing = place / "unshare"
+    refusing.write_text("#!/bin/sh\necho 'unshare: unshare failed: Operation not permitted' >&2\nexit 1\n")
+    refusing.chmod(0o755)
+    place.chmod(0o755)
+    argv = command if user == "nobody" else [command[-1]]
+    environment = {**os.environ, "PATH": f"{place}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        (*argv, "lab", "up", "--state", str(place / "d")), capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 3
+    assert "Operation not permitted" in done.stderr
+    assert ("sudo " if user == "nobody" else "--privileged") in done.stderr
+    assert not (place / "d").exists()
