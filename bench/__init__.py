@@ -1,0 +1,1 @@
+"""Measurements: ratios against a reference in one run; what they showed is in RESULTS.md."""

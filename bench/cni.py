@@ -1,0 +1,198 @@
+"""ADD and DEL by exec: tortie (relay and agent, address persisted, policy in force) against Debian's ptp + host-local.
+
+    python -m bench.cni [--runs 30] [--burst 100] [--bursts 5] [--json]
+
+Each run makes a fresh namespace, times ADD, times DEL, and does the same with the other plugin; bursts start 100 ADDs
+at once, then 100 DELs. The agent's database is on a disk, in the journal mode that the lab uses (SQLite, synchronous
+FULL), and a NetworkPolicy selects every pod. Run it through `make bench`, which gives it namespaces of its own.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.report import Summary, as_json, circumstances, ratio
+from bench.spawn import Call, run, run_all
+from datastore import codec
+from datastore.urls import open_store
+from lab.state import Folder
+
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = Path("/usr/lib/cni/ptp")
+RELAY = ROOT / "build" / "cni" / "tortie"
+POOLS = {"v4": "10.65.0.0/16", "v6": "fd65::/48"}
+POLICY = """{"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+ "metadata": {"name": "web", "namespace": "bench"},
+ "spec": {"podSelector": {"matchLabels": {"app": "web"}},
+          "ingress": [{"from": [{"podSelector": {}}], "ports": [{"port": 80}]}]}}"""
+_READY_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """What is measured: a program and its configuration."""
+
+    name: str
+    program: Path
+    config: Path
+    environment: Mapping[str, str]
+
+    def call(self, command: str, pod: str) -> Call:
+        """A call for a pod whose namespace has its name."""
+        variables = {
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": f"{self.name}-{pod}",
+            "CNI_NETNS": f"/run/netns/{pod}",
+            "CNI_IFNAME": "eth0",
+            "CNI_PATH": f"{REFERENCE.parent}",
+            "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE=bench;K8S_POD_NAME={pod}",
+            "PATH": os.environ["PATH"],
+        }
+        return Call(str(self.program), {**variables, **self.environment}, self.config)
+
+
+class Bench:
+    """An agent and two plugins in this process's network namespace."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.output = place / "output"
+        self._number = 0
+        labels = {"labels": [{"key": "app", "value": "web"}]}
+        ours = {"type": "tortie", "policy": {"type": "k8s"}, "args": {"cni": labels}}
+        self.ours = self._plugin("tortie", RELAY, {**ours, "ipam": {"assign_ipv4": True, "assign_ipv6": False}})
+        self.dual = self._plugin("dual", RELAY, {**ours, "ipam": {"assign_ipv4": True, "assign_ipv6": True}})
+        ipam = {"type": "host-local", "subnet": "10.77.0.0/16", "dataDir": str(place / "host-local")}
+        self.reference = self._plugin("ptp", REFERENCE, {"type": "ptp", "mtu": 1500, "ipam": ipam})
+
+    def _plugin(self, name: str, program: Path, config: Mapping[str, object]) -> Plugin:
+        path = self.place / f"{name}.json"
+        path.write_text(json.dumps({"cniVersion": "1.0.0", "name": name, **config}))
+        return Plugin(name, program, path, {"TORTIE_CNI_SOCKET": str(self.place / "cni.sock")})
+
+    def alternately(self, runs: int, *plugins: Plugin) -> dict[str, tuple[Summary, Summary]]:
+        """ADD and DEL of each plugin, in turn; which begins changes with each run."""
+        times: dict[str, tuple[list[float], list[float]]] = {plugin.name: ([], []) for plugin in plugins}
+        for number in range(-2, runs):
+            for plugin in plugins if number % 2 else reversed(plugins):
+                with self.pods(1) as [pod]:
+                    added, deleted = (run(plugin.call(command, pod), self.output) for command in ("ADD", "DEL"))
+                if number >= 0:  # the first two warm caches up
+                    times[plugin.name][0].append(added)
+                    times[plugin.name][1].append(deleted)
+        return {name: (Summary.of(adds), Summary.of(deletes)) for name, (adds, deletes) in times.items()}
+
+    def bursts(self, count: int, size: int, *plugins: Plugin) -> dict[str, tuple[Summary, Summary]]:
+        """Wall time of many ADDs at once, then of as many DELs."""
+        times: dict[str, tuple[list[float], list[float]]] = {plugin.name: ([], []) for plugin in plugins}
+        outputs = [self.place / f"output-{number}" for number in range(size)]
+        for number in range(count):
+            for plugin in plugins if number % 2 else reversed(plugins):
+                with self.pods(size) as pods:
+                    for place, command in enumerate(("ADD", "DEL")):
+                        times[plugin.name][place].append(run_all([plugin.call(command, pod) for pod in pods], outputs))
+        return {name: (Summary.of(adds), Summary.of(deletes)) for name, (adds, deletes) in times.items()}
+
+    @contextmanager
+    def pods(self, count: int) -> Iterator[list[str]]:
+        """Fresh namespaces, gone again and out of the kernel's way before the next measurement."""
+        names = [f"bench-{self._number + number}" for number in range(count)]
+        self._number += count
+        subprocess.run(
+            ("ip", "-batch", "-"), input="".join(f"netns add {name}\n" for name in names), text=True, check=True
+        )
+        time.sleep(0.01)
+        try:
+            yield names
+        finally:
+            for name in names:
+                subprocess.run(("ip", "netns", "del", name), check=True)
+            time.sleep(0.1)
+
+
+@contextmanager
+def prepared() -> Iterator[Bench]:
+    """An agent that serves, with its database on the disk that the checkout is on."""
+    place = ROOT / "build" / "bench"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    folder = Folder(place)
+    asyncio.run(_write(folder))
+    for line in ("link add up0 type veth peer name up1", "link set up0 up", "link set up1 up"):
+        subprocess.run(("ip", *line.split()), check=True)
+    for line in ("addr add 172.30.0.1/24 dev up0", "addr add fd30::1/64 dev up0 nodad"):
+        subprocess.run(("ip", *line.split()), check=True)
+    program = Path(sys.executable).with_name("tortie-agent")
+    options = ("--node", "node-1", "--datastore", folder.datastore, "--machine-id", "bench", "--state", f"{place}/n")
+    addresses = ("--node-ip", "172.30.0.1", "--node-ip", "fd30::1", "--socket", str(place / "cni.sock"))
+    log = (place / "agent.log").open("wb")
+    with log, subprocess.Popen((str(program), *options, *addresses), stdout=log, stderr=log) as agent:
+        try:
+            limit = time.monotonic() + _READY_S
+            while not (place / "cni.sock").exists():
+                if time.monotonic() > limit or agent.poll() is not None:
+                    raise SystemExit(f"the agent doesn't serve: {(place / 'agent.log').read_text()[-500:]}")
+                time.sleep(0.05)
+            yield Bench(place)
+        finally:
+            agent.terminate()
+            agent.wait()
+
+
+async def _write(folder: Folder) -> None:
+    store = await open_store(folder.datastore)
+    for name, cidr in POOLS.items():
+        pool = {"apiVersion": "tortie.dev/v1", "kind": "IPPool", "metadata": {"name": name}, "spec": {"cidr": cidr}}
+        await store.create(codec.decode(pool))
+    await store.create(codec.decode(json.loads(POLICY)))
+    await store.close()
+
+
+def main() -> None:
+    """Measure and tell."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--burst", type=int, default=100)
+    parser.add_argument("--bursts", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    if not REFERENCE.exists():
+        raise SystemExit(f"{REFERENCE} is missing: apt-get install containernetworking-plugins")
+    with prepared() as bench:
+        about = circumstances()
+        single = bench.alternately(given.runs, bench.ours, bench.reference, bench.dual)
+        burst = bench.bursts(given.bursts, given.burst, bench.ours, bench.reference)
+    print("; ".join(f"{key} {value}" for key, value in about.items()))
+    for name, (added, deleted) in single.items():
+        print(f"{name:>7}  ADD {added}   DEL {deleted}")
+    for name, (added, deleted) in burst.items():
+        print(f"{name:>7}  {given.burst} ADDs at once {added}   DELs {deleted}")
+    results = {
+        "add_ratio": ratio(single["tortie"][0], single["ptp"][0]),
+        "del_ratio": ratio(single["tortie"][1], single["ptp"][1]),
+        "dual_stack_add_ratio": ratio(single["dual"][0], single["ptp"][0]),
+        "burst100_ratio": ratio(burst["tortie"][0], burst["ptp"][0]),
+        "burst100_del_ratio": ratio(burst["tortie"][1], burst["ptp"][1]),
+    }
+    print("  ".join(f"{key} {value}" for key, value in results.items()))
+    if given.json:
+        medians = {
+            f"{name}_{command}_ms": round(summary.median_ms, 3)
+            for name, summaries in single.items()
+            for command, summary in zip(("add", "del"), summaries, strict=True)
+        }
+        walls = {f"{name}_burst_add_ms": round(added.median_ms, 1) for name, (added, _) in burst.items()}
+        print(as_json({**results, **medians, **walls, **about}))
+
+
+if __name__ == "__main__":
+    main()
