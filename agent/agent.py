@@ -52,7 +52,7 @@ from ipam.handles import Handles
 from ipam.rpc.server import IpamServer, IpamService
 from kernel import netlink, sysctl
 from kernel.batch import NETLINK_NETFILTER, NetlinkSocket
-from kernel.changes import table_changes
+from kernel.changes import route_changes, table_changes
 from kernel.errors import KernelError
 from kernel.ipset import Ipset, NetlinkMembers
 from kernel.iptables import Iptables, detect
@@ -214,7 +214,7 @@ class Agent:
     def _lasting_work(self) -> list[Any]:
         every_s = self._options.refresh_s
         tables = Refresher("sets and rules", self.dataplane.refresh, table_changes(self._backend), every_s)
-        routes = Refresher("routes", self.routes.refresh, netlink.events(), every_s)
+        routes = Refresher("routes", self.routes.refresh, route_changes(), every_s)
         self._refreshers = (tables, routes)
         return [
             self._apply_changes(),

@@ -2,7 +2,8 @@
 
 pyroute2's encoder takes 0.2-1 ms a message; ADD has about twenty of them and a budget of two milliseconds in all.
 Packing them with struct takes microseconds (notes of the measurement: bench/RESULTS.md). Only the hot paths are here:
-a pod's link, addresses and routes, set members, conntrack entries. Listing and events are `kernel.netlink`'s.
+a pod's link, addresses and routes, set members, conntrack entries. Listing is `kernel.netlink`'s, events are
+`kernel.changes`'s.
 
 A batch is not a transaction: the kernel goes on after a message that it refused. So what must not happen after a
 failure (changing a link that turned out to be another's) goes into a send of its own.

@@ -1,4 +1,4 @@
-"""Listing and watching links and routes, by pyroute2; the only module that names it.
+"""Listing links and routes, by pyroute2; the only module that names it.
 
 Off the hot path only: its encoder takes 0.2-1 ms a message, which is nothing for a listing and too much for an ADD
 (`kernel.batch`). Traps that shaped this module: its synchronous API refuses to run inside a running event loop, so
@@ -7,7 +7,7 @@ are deleted one by one (`kernel.routes`).
 """
 
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
@@ -23,8 +23,6 @@ _MAIN = 254
 _GLOBAL = 0
 _BLACKHOLE = 6
 _IFF_UP = 1
-_GROUPS = 0x1 | 0x40 | 0x400
-"""RTMGRP_LINK, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_ROUTE (linux/rtnetlink.h)."""
 
 
 async def links(namespace: str | None = None) -> list[Link]:
@@ -62,22 +60,6 @@ async def routes(namespace: str | None = None) -> set[Route]:
                 if message["proto"] == ROUTE_PROTOCOL and (message.get("table") or message["table"]) == _MAIN:
                     found.add(_route(message, names))
     return found
-
-
-async def events() -> AsyncIterator[str]:
-    """A word for each change of a link or a route (the message's name, such as RTM_DELROUTE), without end.
-
-    What changed is not told: whoever listens reads back. Losing events (ENOBUFS) is told as RESYNC.
-    """
-    async with AsyncIPRoute() as ipr:
-        await ipr.bind(groups=_GROUPS)
-        while True:
-            try:
-                async for message in ipr.get():
-                    if message.get("proto", 0) != ROUTE_PROTOCOL or message["event"] != "RTM_NEWROUTE":
-                        yield message["event"]
-            except OSError:
-                yield "RESYNC"
 
 
 class NetlinkRoutes:
