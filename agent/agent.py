@@ -27,7 +27,7 @@ from agent.publish import Publisher
 from agent.refresh import Refresher
 from agent.routes import RouteKeeper
 from agent.sync import KindSync
-from agent.upkeep import give_back, pay_once, pay_what_is_owed
+from agent.upkeep import forget_idle_groups, give_back, pay_once, pay_what_is_owed
 from cni.detach import delete
 from cni.flows import Flows
 from cni.links import HostLinks
@@ -224,6 +224,7 @@ class Agent:
             routes.run(),
             pay_what_is_owed(self._node, self._tombstones),
             give_back(self._node, self._node_object),
+            forget_idle_groups(self.graph.compiler, self.dataplane),
         ]
 
     async def _apply_changes(self) -> None:

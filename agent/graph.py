@@ -76,10 +76,10 @@ class Graph:
         self.compiler.set_endpoint(endpoint)
 
     def remove_local(self, record: Record) -> None:
-        """A pod of this node is gone."""
+        """A pod of this node is gone; another one like it will find its rules (see `agent.upkeep`)."""
         endpoint = EndpointId(endpoint_key(record))
         self.local.pop(endpoint, None)
-        self.compiler.remove_endpoint(endpoint)
+        self.compiler.remove_endpoint(endpoint, keep_group=True)
 
     def _set(self, resource: Resource) -> None:
         try:

@@ -1,8 +1,9 @@
-"""What a node does now and then: removals that are still owed, tombstones, blocks to give back."""
+"""What a node does now and then: removals still owed, tombstones, blocks to give back, idle groups to forget."""
 
 import asyncio
 import logging
 
+from agent.dataplane import Dataplane
 from agent.identity import NodeObject
 from cni.detach import replay
 from cni.node import Node
@@ -10,11 +11,14 @@ from cni.tombstones import Tombstones
 from datastore.errors import StoreError
 from ipam.errors import IpamError
 from kernel.errors import KernelError
+from policy.compiler import Compiler
 
 log = logging.getLogger(__name__)
 
 _OWED_EVERY_S = 5.0
 _GIVE_BACK_EVERY_S = 60.0
+FORGET_EVERY_S = 300.0
+"""Between a job's runs a minute or two is common, and what is kept meanwhile is a few chains that nobody meets."""
 
 
 async def pay_what_is_owed(node: Node, tombstones: Tombstones) -> None:
@@ -44,3 +48,14 @@ async def give_back(node: Node, node_object: NodeObject) -> None:
             continue
         if given:
             log.info("gave back %d empty blocks", given)
+
+
+async def forget_idle_groups(compiler: Compiler, dataplane: Dataplane, every_s: float = FORGET_EVERY_S) -> None:
+    """Drop the chains and sets of groups that have had no pod for a while, without end."""
+    while True:
+        await asyncio.sleep(every_s)
+        compiler.forget_idle_groups()
+        try:
+            await dataplane.settled()
+        except KernelError as error:
+            log.warning("idle groups stay until the next refresh: %s", error)

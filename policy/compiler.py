@@ -9,7 +9,8 @@
 Inputs only note what they touch; groups and rules are settled when somebody looks. So a thousand policies that arrive
 together are resolved once, and one pod that arrives alone costs what it touches.
 
-No I/O, no clock, no randomness: desired state is a function of what was set, whatever the order.
+No I/O, no clock, no randomness: desired state is a function of what was set, whatever the order, and of the groups that
+were kept without a pod (`remove_endpoint`), until `forget_idle_groups`.
 """
 
 from collections.abc import Mapping
@@ -43,6 +44,8 @@ class Compiler:
         self._namespaces: dict[str, Mapping[str, str]] = {}
         self._policies: dict[PolicyKey, Policy] = {}
         self._nodes: dict[str, tuple[Address, ...]] = {}
+        self._leaving: set[EndpointId] = set()
+        """Endpoints removed since the last `_settle` whose groups are to be kept."""
         self._desired = Desired()
         self._peers = PeerSets(self._desired)
         self._resolver = Resolver()
@@ -60,13 +63,24 @@ class Compiler:
         if self._is_enforced(endpoint):
             self._resolver.admit(endpoint)
 
-    def remove_endpoint(self, endpoint: EndpointId) -> None:
-        """An endpoint is gone."""
+    def remove_endpoint(self, endpoint: EndpointId, *, keep_group: bool = False) -> None:
+        """An endpoint is gone; with `keep_group` its group stays for the next of its kind, if it was the last."""
         gone = self._endpoints.pop(endpoint, None)
         if gone is not None:
             self._peers.expel(endpoint)
             if self._is_enforced(gone):
                 self._resolver.expel(endpoint)
+                if keep_group:
+                    self._leaving.add(endpoint)
+                else:
+                    self._leaving.discard(endpoint)
+
+    def forget_idle_groups(self) -> None:
+        """Drop the groups without a pod that had none at the last call either."""
+        self._settle()
+        for groups in self._groups.values():
+            groups.forget_idle()
+        self._settle_groups()
 
     def set_namespace(self, name: str, labels: Mapping[str, str]) -> None:
         """A namespace has an object with these labels."""
@@ -131,16 +145,20 @@ class Compiler:
         return endpoint.node == self._node and endpoint.interface.startswith(HOST_PREFIX)
 
     def _settle(self) -> None:
-        touched = self._resolver.take_touched()
+        touched, leaving = self._resolver.take_touched(), self._leaving
         if not touched:
             return
+        self._leaving = set()
         for endpoint in touched:
             group = self._resolver.group_of(endpoint)
             for groups in self._groups.values():
                 if group is None:
-                    groups.remove(endpoint)
+                    groups.remove(endpoint, keep_group=endpoint in leaving)
                 else:
                     groups.place(self._endpoints[endpoint], group)
+        self._settle_groups()
+
+    def _settle_groups(self) -> None:
         for family, groups in self._groups.items():
             self._active[family].settle(*groups.settle())
 

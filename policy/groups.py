@@ -1,7 +1,8 @@
 """The groups of one family: which local pods are in which, their sets, and the dispatch to them.
 
 A pod of a known group touches four sets and no rule: the group's two, `pods` and `local` (and above 16 groups the two
-of its bucket). Rules change only when a group comes or goes.
+of its bucket). Rules change only when a group comes or goes. A group may be kept when its last pod leaves: empty sets
+claim nobody, and the next pod of its kind, such as a job's, finds it there.
 """
 
 from collections.abc import Iterator, Mapping
@@ -43,6 +44,10 @@ class Groups:
         self._touched: dict[GroupId, Group] = {}
         """Groups that were empty at some moment since the last `settle`."""
         self._settled: dict[GroupId, Group] = {}
+        self._idle: set[GroupId] = set()
+        """Groups that are kept without a pod."""
+        self._long_idle: set[GroupId] = set()
+        """Those that were idle when `forget_idle` was called last."""
         self._bucket_of: dict[GroupId, int] = {}
         self._chains: frozenset[ChainName] = frozenset()
         desired.make_set(SetSpec(names.local(family), names.EGRESS.type, family))
@@ -71,16 +76,25 @@ class Groups:
         if addresses:
             self._places[endpoint.id] = place
 
-    def remove(self, endpoint: EndpointId) -> None:
+    def remove(self, endpoint: EndpointId, *, keep_group: bool = False) -> None:
         """A local endpoint is gone; nothing happens if it had no address of this family."""
         place = self._places.pop(endpoint, None)
         if place is not None:
             self._leave(place)
+            if keep_group and not self._sizes[place.group.id] and place.group.id in self._settled:
+                self._idle.add(place.group.id)
+
+    def forget_idle(self) -> None:
+        """Let the next `settle` drop the groups that had no pod at the last call either."""
+        for group in self._long_idle:
+            self._idle.discard(group)
+            self._touched[group] = self._settled[group]
+        self._long_idle = set(self._idle)
 
     def settle(self) -> tuple[list[Group], list[Group]]:
         """Bring dispatch and buckets up to date; gives the groups that came and those that went."""
         touched, self._touched = self._touched, {}
-        empty = [group for group in touched if not self._sizes[group]]
+        empty = [group for group in touched if not self._sizes[group] and group not in self._idle]
         born = [group for group in touched.values() if self._sizes[group.id] and group.id not in self._settled]
         gone = [self._settled.pop(group) for group in empty if group in self._settled]
         self._settled.update({group.id: group for group in born})
@@ -103,6 +117,8 @@ class Groups:
         if not self._sizes[group]:
             self._touched[group] = place.group
         self._sizes[group] += 1
+        self._idle.discard(group)
+        self._long_idle.discard(group)
         for name, member in self._memberships(place):
             self._desired.add(name, member)
 

@@ -21,6 +21,7 @@ from tests.policy.shadow import Shadow
 DENY = "{podSelector: {}, policyTypes: [Ingress, Egress]}"
 
 
+BUCKETS = ("tt4-fb-", "tt4-tb-", "tt6-fb-", "tt6-tb-")
 NODES = st.sampled_from(random_clusters.NODES)
 POLICIES = st.integers(0, 3).flatmap(lambda number: random_clusters.policies(f"p{number}"))
 ENDPOINTS = st.integers(1, 5).flatmap(lambda number: random_clusters.endpoints(number, shared_addresses=True))
@@ -47,6 +48,15 @@ class PathsToTheSameContent(RuleBasedStateMachine):
     def remove_endpoint(self, number: int) -> None:
         self.endpoints.pop(EndpointId(f"e{number}"), None)
         self.compiler.remove_endpoint(EndpointId(f"e{number}"))
+
+    @rule(number=st.integers(1, 5))
+    def remove_endpoint_and_keep_its_group(self, number: int) -> None:
+        self.endpoints.pop(EndpointId(f"e{number}"), None)
+        self.compiler.remove_endpoint(EndpointId(f"e{number}"), keep_group=True)
+
+    @rule()
+    def forget_some_idle_groups(self) -> None:
+        self.compiler.forget_idle_groups()
 
     @rule(name=random_clusters.names, labels=random_clusters.namespace_labels)
     def set_namespace(self, name: str, labels: Mapping[str, str]) -> None:
@@ -106,13 +116,27 @@ class PathsToTheSameContent(RuleBasedStateMachine):
         _tell(self.compiler, self)
         assert not self.compiler.take_changes()
 
-    @invariant()
+    @rule()
     def desired_is_a_function_of_content(self) -> None:
+        self.compiler.forget_idle_groups()
+        self.compiler.forget_idle_groups()
         fresh = Compiler("n1")
         _tell(fresh, self)
         assert dict(fresh.desired.sets) == dict(self.compiler.desired.sets)
         assert dict(fresh.desired.tables) == dict(self.compiler.desired.tables)
         assert fresh.groups == self.compiler.groups
+
+    @invariant()
+    def every_group_that_is_needed_is_there(self) -> None:
+        fresh = Compiler("n1")
+        _tell(fresh, self)
+        assert fresh.groups.items() <= self.compiler.groups.items()
+        for name, held in fresh.desired.sets.items():
+            if not name.startswith(BUCKETS):
+                assert held == self.compiler.desired.sets[name]
+
+    def teardown(self) -> None:
+        self.desired_is_a_function_of_content()
 
 
 def _tell(compiler: Compiler, content: PathsToTheSameContent) -> None:
@@ -180,6 +204,50 @@ def test_a_pod_that_goes_loses_its_members_local_first_and_touches_no_rule() -> 
     changes = compiler.take_changes()
     assert changes == Changes(removed=changes.removed)
     assert list(changes.removed)[:2] == [names.local(Family.IPV4), names.local(Family.IPV6)]
+
+
+def test_the_last_pod_of_a_group_that_is_kept_and_the_next_of_its_kind_touch_no_rule_and_make_no_set() -> None:
+    compiler = _compiler(WEB)
+    group = dict(compiler.groups)
+    compiler.remove_endpoint(WEB.id, keep_group=True)
+    changes = compiler.take_changes()
+    assert changes == Changes(removed=changes.removed)
+    assert compiler.groups == group
+    compiler.set_endpoint(API)
+    changes = compiler.take_changes()
+    assert changes == Changes(added=changes.added)
+
+
+def test_a_kept_group_goes_when_it_was_idle_at_two_calls_in_a_row() -> None:
+    compiler = _compiler(WEB)
+    compiler.remove_endpoint(WEB.id, keep_group=True)
+    compiler.forget_idle_groups()
+    compiler.take_changes()
+    assert compiler.groups
+    compiler.set_endpoint(API)
+    assert compiler.groups
+    compiler.remove_endpoint(API.id, keep_group=True)
+    compiler.forget_idle_groups()
+    assert compiler.groups, "it had a pod since the last call"
+    compiler.forget_idle_groups()
+    assert not compiler.groups
+    assert compiler.take_changes().gone_sets
+
+
+def test_a_group_that_its_pods_left_for_another_is_not_kept() -> None:
+    compiler = _compiler(WEB)
+    compiler.set_policy(policy(DENY, "deny"))
+    compiler.take_changes()
+    compiler.remove_endpoint(WEB.id, keep_group=True)
+    assert list(compiler.groups.values()) == [("shop/deny", "shop/p")]
+
+
+def test_a_pod_removed_twice_keeps_its_group_by_the_last_word() -> None:
+    compiler = _compiler(WEB)
+    compiler.remove_endpoint(WEB.id, keep_group=True)
+    compiler.set_endpoint(WEB)
+    compiler.remove_endpoint(WEB.id)
+    assert not compiler.groups
 
 
 def test_a_remote_pod_touches_peer_sets_alone() -> None:
