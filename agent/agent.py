@@ -28,6 +28,7 @@ from agent.refresh import Refresher
 from agent.routes import RouteKeeper
 from agent.sync import KindSync
 from agent.upkeep import forget_idle_groups, give_back, pay_once, pay_what_is_owed
+from cni import removals
 from cni.detach import delete
 from cni.flows import Flows
 from cni.links import HostLinks
@@ -195,6 +196,7 @@ class Agent:
         await _until_the_store_answers("publish endpoints", lambda: self._publisher.reconcile(complete))
 
     async def _serve(self) -> None:
+        self._stack.push_async_callback(lambda: removals.ended(self._node))
         await self._control.start(self._options.control)
         self._stack.push_async_callback(self._control.close)
         service = IpamService(

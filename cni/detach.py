@@ -3,15 +3,17 @@
     record -> journal (one rename)        from here on the removal is owed, whoever finishes it
     host end down, into the reaper's group    no packet passes, routes are gone
     sets                                  the policy forgets the pod
+    answer                                of a DEL that has a journal entry (`cni.removals`)
     addresses by id, endpoint             both at once: one commit
     journal entry dropped
 
-What the store refuses stays in the journal and is replayed; the runtime is answered success all the same, because
+What the store refuses stays in the journal and is replayed: the runtime was answered success all the same, because
 nothing of the pod is left on this node, and its address isn't given to anybody else before it is freed.
 """
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 from cni.config import Attachment
 from cni.node import Node
@@ -28,6 +30,10 @@ _REMEMBERED = 4096
 """Handles of which a second DEL is answered without the store; kubelets send it within minutes."""
 
 
+Down = Callable[[], Awaitable[None]]
+"""Awaited when nothing of the pod is left on this node and what the store is owed stands in the journal."""
+
+
 class Unfinished(Exception):
     """A removal of the same attachment is still owed to the store; `reason` says what it said."""
 
@@ -36,7 +42,7 @@ class Unfinished(Exception):
         self.reason = reason
 
 
-async def delete(node: Node, attachment: Attachment) -> None:
+async def delete(node: Node, attachment: Attachment, down: Down | None = None) -> None:
     """DEL: succeeds whatever has gone already.
 
     Raises:
@@ -44,10 +50,10 @@ async def delete(node: Node, attachment: Attachment) -> None:
         KernelError: the host end can't be taken down.
     """
     async with node.handles.hold(attachment.handle) as hold:
-        await remove(node, attachment, hold)
+        await remove(node, attachment, hold, down)
 
 
-async def remove(node: Node, attachment: Attachment, hold: Hold) -> None:
+async def remove(node: Node, attachment: Attachment, hold: Hold, down: Down | None = None) -> None:
     """Undo whatever there is of an attachment; what the store refuses stays in the journal.
 
     Raises:
@@ -57,7 +63,7 @@ async def remove(node: Node, attachment: Attachment, hold: Hold) -> None:
     if record is None and attachment.handle in node.freed and not hold.uncertain:
         return
     try:
-        await _finish(node, record or _unrecorded(attachment), hold, journalled=record is not None)
+        await _finish(node, record or _unrecorded(attachment), hold, journalled=record is not None, down=down)
     except (StoreError, IpamError) as error:
         if record is None:
             node.records.journal(_unrecorded(attachment))
@@ -92,10 +98,12 @@ async def replay(node: Node) -> int:
     return left
 
 
-async def _finish(node: Node, record: Record, hold: Hold, *, journalled: bool) -> None:
+async def _finish(node: Node, record: Record, hold: Hold, *, journalled: bool, down: Down | None = None) -> None:
     node.links.retire(record.host_interface)
     node.reaper.soon()
     await node.policy.dismiss(record)
+    if journalled and down is not None:
+        await down()
     freed = await _release(node, record, hold)
     if journalled:
         node.records.drop(record.attachment)

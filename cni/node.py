@@ -1,5 +1,6 @@
 """What ADD and DEL need of their node; the agent and `python -m cni` each put one together."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -69,3 +70,5 @@ class Node:
     """Bytes: what a pod's link gets unless its configuration says otherwise."""
     freed: dict[str, None] = field(default_factory=dict)
     """Handles whose last release this process saw succeed, newest last: a second DEL needs no look at the store."""
+    removing: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    """DELs that were answered while the store is still being told, by handle (`cni.removals`)."""

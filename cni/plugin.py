@@ -9,7 +9,7 @@ import json
 import logging
 from dataclasses import dataclass
 
-from cni import attach, detach
+from cni import attach, removals
 from cni.config import NEWEST_VERSION, SUPPORTED_VERSIONS, Attachment, Call, parse, version_of
 from cni.errors import CniError, InternalError, InvalidEnvironment, InvalidNamespace, NotAvailable, TryAgainLater
 from cni.node import Node
@@ -95,7 +95,7 @@ class Plugin:
         if running is not None:
             running.cancel()
         try:
-            await detach.delete(self._node, call.attachment)
+            await removals.delete(self._node, call.attachment)
         except HandleBusy as error:
             raise TryAgainLater("the attachment is busy", str(error)) from error
         except KernelError as error:

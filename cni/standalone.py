@@ -9,6 +9,7 @@ import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from cni import removals
 from cni.config import Netconf, check_datastore_type, parse
 from cni.errors import InvalidConfig, TryAgainLater
 from cni.flows import Flows
@@ -67,6 +68,7 @@ async def run(request: Request) -> Output:
         reaping = asyncio.create_task(node.reaper.run())
         try:
             output = await plugin.run(request)
+            await removals.ended(node)
             await node.reaper.reaped()
             await node.flows.close()
             return output

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from cni import removals
 from cni.config import Attachment
 from cni.flows import Flows
 from cni.links import HostLinks
@@ -92,6 +93,7 @@ class World:
         reaping = asyncio.create_task(node.reaper.run())
         try:
             yield Running(self, node, plugin)
+            await removals.ended(node)
             await node.reaper.reaped()
             await node.flows.close()
         finally:
@@ -161,7 +163,10 @@ class Running:
         return cast("dict[str, Any]", json.loads(output.stdout))
 
     async def delete(self, **parameters: Any) -> Output:  # noqa: ANN401
-        return await self.call("DEL", **parameters)
+        """DEL, and what goes on beside its answer."""
+        output = await self.call("DEL", **parameters)
+        await removals.ended(self.node)
+        return output
 
     async def owned(self) -> list[str]:
         """The handles that own addresses, one for each address."""

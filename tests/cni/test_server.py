@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import pytest
 
+from cni import removals
 from cni.node import Node
 from cni.records import Record
 from cni.server import Server
@@ -76,6 +77,7 @@ def test_add_and_delete_by_exec(world: World, way: list[str]) -> None:
         added = await execute(way, environment(world, "ADD"))
         owned = await running.owned()
         deleted = await execute(way, environment(world, "DEL", CNI_NETNS=""))
+        await removals.ended(running.node)
         return *added, owned, *deleted, await running.owned()
 
     status, stdout, owned, status_del, stdout_del, owned_after = served(world, scenario)
