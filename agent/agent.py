@@ -119,7 +119,7 @@ class Agent:
         for setting in _FORWARDING:
             if sysctl.read(setting):
                 sysctl.write(setting, "1")
-        uplink = await netlink.default_interface()
+        uplink = await netlink.interface_of(options.node_ips) or await netlink.default_interface()
         self._mtu = uplink.mtu if uplink is not None else _DEFAULT_MTU
         addresses = options.node_ips or await _addresses_of(uplink.index if uplink is not None else 0)
         self._backend = backend

@@ -43,11 +43,20 @@ async def default_interface() -> Link | None:
     return None
 
 
+async def interface_of(addresses: Iterable[IPv4Address | IPv6Address]) -> Link | None:
+    """The link that holds one of these addresses, or None."""
+    wanted = set(addresses)
+    async with AsyncIPRoute() as ipr:
+        held = {_address(message): message["index"] async for message in await ipr.get_addr()}
+        known = {link.index: link for link in [_link(message) async for message in await ipr.get_links()]}
+    return next((known[held[address]] for address in wanted & held.keys() if held[address] in known), None)
+
+
 async def addresses(index: int) -> list[IPv4Address | IPv6Address]:
     """The global addresses of a link, in the kernel's order."""
     async with AsyncIPRoute() as ipr:
         found = [message async for message in await ipr.get_addr(index=index, scope=_GLOBAL)]
-    return [ip_address(message.get("local") or message.get("address")) for message in found]
+    return [_address(message) for message in found]
 
 
 async def routes(namespace: str | None = None) -> set[Route]:
@@ -83,6 +92,10 @@ class NetlinkRoutes:
         except NetlinkError:
             return 0
         return link_of(answer.body)[0].index
+
+
+def _address(message: Any) -> IPv4Address | IPv6Address:  # noqa: ANN401
+    return ip_address(message.get("local") or message.get("address"))
 
 
 def _link(message: Any) -> Link:  # noqa: ANN401  # pyroute2's messages have no types
