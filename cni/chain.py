@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from cni.config import SUPPORTED_VERSIONS, Attachment
+from cni.config import SUPPORTED_VERSIONS, is_name
 
 _LIMIT_S = 120
 """A plugin's time, as a kubelet's: four minutes for ADD, two for DEL; ours are quicker."""
@@ -68,8 +68,8 @@ def read_conflist(text: str, source: str = "conflist") -> Conflist:
     if not isinstance(plugins, list) or not plugins or not all(isinstance(one, dict) for one in plugins):
         raise ChainError(f"{source}: plugins is no list of objects")
     name = document.get("name")
-    if not isinstance(name, str) or not name:
-        raise ChainError(f"{source}: name is missing")
+    if not isinstance(name, str) or not is_name(name):
+        raise ChainError(f"{source}: name is missing, or no name for a network")
     if any(not isinstance(one.get("type"), str) or "/" in one["type"] for one in plugins):
         raise ChainError(f"{source}: a plugin has no type, or one that is a path")
     offered = [document.get("cniVersion"), *(document.get("cniVersions") or [])]
@@ -101,17 +101,16 @@ class Chain:
         """Attach; gives the last plugin's result. What a failed ADD left is deleted again.
 
         Raises:
-            ChainError: a plugin failed.
+            ChainError: a plugin failed, or its result can't be kept.
         """
         result: Document | None = None
         try:
             for plugin in self._conflist.plugins:
                 result = self._run("ADD", plugin, container, result)
+            self._keep(container, result)
         except ChainError:
             self._delete(container, None, ignore_errors=True)
             raise
-        self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._cached(container).write_text(json.dumps(result))
         return result or {}
 
     def delete(self, container: Container) -> None:
@@ -146,7 +145,7 @@ class Chain:
         done = self._execute(str(self._find(plugin["type"])), environment, stdin)
         if done.returncode:
             raise _failure(plugin["type"], command, done)
-        return cast("Document", json.loads(done.stdout)) if command == "ADD" else None
+        return _result(plugin["type"], done.stdout) if command == "ADD" else None
 
     def _execute(
         self, program: str, environment: Mapping[str, str], stdin: bytes
@@ -180,9 +179,30 @@ class Chain:
                 return folder / kind
         raise ChainError(f"no plugin {kind!r} in {os.pathsep.join(map(str, self._path))}")
 
+    def _keep(self, container: Container, result: Document | None) -> None:
+        try:
+            self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._cached(container).write_text(json.dumps(result))
+        except OSError as error:
+            raise ChainError(f"the result can't be kept: {error}") from error
+
     def _cached(self, container: Container) -> Path:
-        key = Attachment(self._conflist.name, container.id, container.interface).handle
-        return self._cache / f"{key}.json"
+        return self._cache / f"{self._conflist.name}-{container.id}-{container.interface}.json"
+
+
+def cached_results(cache: Path, container_id: str) -> list[Document]:
+    """What a container's ADDs gave, of every network and interface that it is attached by."""
+    return [json.loads(path.read_text()) for path in sorted(cache.glob(f"*-{container_id}-*.json"))]
+
+
+def _result(kind: str, stdout: bytes) -> Document:
+    try:
+        found = json.loads(stdout)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ChainError(f"{kind} ADD gave no result: {stdout[:200].decode(errors='replace')!r}")
+    return cast("Document", found)
 
 
 def _failure(kind: str, command: str, done: subprocess.CompletedProcess[bytes]) -> ChainError:

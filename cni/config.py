@@ -146,6 +146,11 @@ class Call:
     assign_ipv6: bool
 
 
+def is_name(text: str) -> bool:
+    """Whether a network, container or pod may be called this (pkg/utils of containernetworking/cni)."""
+    return len(text) <= _NAME_MAX and _NAME.fullmatch(text) is not None
+
+
 def version_of(stdin: bytes) -> str:
     """The cniVersion to answer an error in, as far as it can be read."""
     try:
@@ -195,7 +200,7 @@ def check_datastore_type(config: Netconf) -> None:
 
 def _check_environment(environment: Mapping[str, str]) -> None:
     container = environment.get("CNI_CONTAINERID", "")
-    if container and (len(container) > _NAME_MAX or not _NAME.fullmatch(container)):
+    if container and not is_name(container):
         raise InvalidEnvironment("CNI_CONTAINERID has characters that are not allowed", container[:80])
     interface = environment.get("CNI_IFNAME", "")
     wrong = len(interface.encode()) > _INTERFACE_MAX or interface in (".", "..")
@@ -224,7 +229,7 @@ def _check_config(config: Netconf) -> None:
         )
     if not config.name:
         raise InvalidConfig("missing network name", "key name")
-    if len(config.name) > _NAME_MAX or not _NAME.fullmatch(config.name):
+    if not is_name(config.name):
         raise InvalidConfig("invalid characters found in network name", config.name[:80])
     if config.mtu and config.mtu not in _MTU_RANGE:
         raise InvalidConfig(f"mtu {config.mtu} is no MTU", "0 lets tortie choose; otherwise 68 to 65535")
@@ -263,7 +268,7 @@ def _pod(text: str, container: str) -> PodIdentity:
     namespace, name = pairs.get("K8S_POD_NAMESPACE") or "default", pairs.get("K8S_POD_NAME") or container
     uid = pairs.get("K8S_POD_UID", "")
     for key, value in (("K8S_POD_NAME", name), ("K8S_POD_UID", uid)):
-        if value and (len(value) > _NAME_MAX or not _NAME.fullmatch(value)):
+        if value and not is_name(value):
             raise InvalidEnvironment(f"CNI_ARGS {key} is no name", value[:80])
     try:
         names.check_label_name(namespace, "K8S_POD_NAMESPACE")

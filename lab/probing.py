@@ -1,6 +1,5 @@
 """Probes between pods of the lab: real packets, one for each family that both ends have."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -8,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from cni.chain import cached_results
 from datastore.errors import Invalid
 from datastore.resources.networkpolicy import PROTOCOLS, check_port
 from kernel.process import Process
@@ -77,10 +77,8 @@ def probe(
 
 def addresses(folder: Folder, pod: LabPod) -> list[str]:
     """A pod's addresses, as its plugin answered them."""
-    for path in folder.results.glob(f"*.{pod.container_id}.*.json"):
-        result = json.loads(path.read_text())
-        return [str(ip["address"]).partition("/")[0] for ip in result.get("ips", [])]
-    return []
+    results = cached_results(folder.results, pod.container_id)
+    return [str(ip["address"]).partition("/")[0] for result in results for ip in result.get("ips", [])]
 
 
 def listens(pod: LabPod) -> bool:
