@@ -12,7 +12,7 @@ from datastore.resources.value import Metadata
 from datastore.resources.workloadendpoint import EndpointPort, WorkloadEndpoint, WorkloadEndpointSpec
 from policy.model import Endpoint, EndpointId, NamedPort, Protocol
 
-_NOT_DNS = re.compile(r"[^a-z0-9.-]")
+_NOT_DNS = re.compile(r"[^a-z0-9]+")
 _READABLE = 200
 """Characters of a pod's name that go into its endpoint's, whose limit is 253."""
 
@@ -22,7 +22,7 @@ def endpoint_name(record: Record) -> str:
 
     A pod's name alone may be of two containers for a moment: the old one's DEL comes after the new one's ADD.
     """
-    readable = _NOT_DNS.sub("-", record.pod.lower())[:_READABLE].strip("-.") or "pod"
+    readable = _NOT_DNS.sub("-", record.pod.lower())[:_READABLE].strip("-") or "pod"
     digest = hashlib.sha256(record.attachment.handle.encode()).hexdigest()[:10]
     return f"{readable}-{digest}"
 

@@ -120,8 +120,8 @@ class Attachment:
 
     @property
     def handle(self) -> str:
-        """The owner's name in IPAM."""
-        return f"{self.network}.{self.container_id}.{self.interface}"
+        """The owner's name in IPAM; none of its parts has a colon."""
+        return f"{self.network}:{self.container_id}:{self.interface}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def _check_owner(allocation_id: str, node: str, pod: str, namespace: str) -> Non
         raise names.invalid("id", allocation_id, "is no allocation id (16 hex digits)")
     names.check_subdomain(node, "node")
     if pod:
-        names.check_subdomain(pod, "pod")
+        names.check_pod_name(pod, "pod")
     if namespace:
         names.check_label_name(namespace, "namespace")
 

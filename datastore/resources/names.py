@@ -13,6 +13,7 @@ from datastore.errors import Invalid
 
 _LABEL_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(rf"{_LABEL_NAME.pattern}(\.{_LABEL_NAME.pattern})*")
+_POD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _QUALIFIED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 
 LABEL_MAX = 63
@@ -45,6 +46,16 @@ def check_subdomain(value: str, path: str) -> None:
     """
     if len(value) > SUBDOMAIN_MAX or not _SUBDOMAIN.fullmatch(value):
         raise invalid(path, value, f"is no DNS name (a-z, 0-9, - and ., at most {SUBDOMAIN_MAX})")
+
+
+def check_pod_name(value: str, path: str) -> None:
+    """What a runtime calls a pod: a DNS name in Kubernetes, elsewhere anything that CNI allows for a container.
+
+    Raises:
+        Invalid: with `path`.
+    """
+    if len(value) > SUBDOMAIN_MAX or not _POD.fullmatch(value):
+        raise invalid(path, value, f"is no name (letters, digits, -, _ and ., at most {SUBDOMAIN_MAX})")
 
 
 def check_label_key(key: str, path: str) -> None:

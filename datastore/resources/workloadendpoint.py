@@ -61,7 +61,7 @@ class WorkloadEndpointSpec(Value, frozen=True, kw_only=True):
             Invalid: names the field within the spec.
         """
         names.check_subdomain(self.node, "node")
-        names.check_subdomain(self.pod, "pod")
+        names.check_pod_name(self.pod, "pod")
         for field, text in (("containerID", self.container_id), ("network", self.network)):
             if not _CONTAINER_ID.fullmatch(text):
                 raise names.invalid(field, text, "is no name as CNI allows it")

@@ -181,6 +181,7 @@ def test_listeners_hear_of_the_store_and_not_of_local_pods() -> None:
         pytest.param("My_Container", "my-container-", id="a podman name"),
         pytest.param("x" * 253, "x" * 200 + "-", id="a long name"),
         pytest.param("___", "pod-", id="nothing usable"),
+        pytest.param("a..b.-c", "a-b-c-", id="empty labels"),
     ],
 )
 def test_an_endpoints_name_is_a_dns_name_with_a_hash_of_the_attachment(pod: str, expected: str) -> None:

@@ -124,7 +124,7 @@ def test_two_containers_of_one_pod_name_are_apart(world: World) -> None:
         await running.node.reaper.reaped()
         return await running.owned()
 
-    assert world.run(scenario) == ["net.new.eth0", "net.new.eth0"]
+    assert world.run(scenario) == ["net:new:eth0", "net:new:eth0"]
     assert world.host_ends() == [host_interface("net", "new", "eth0")]
 
 
@@ -339,7 +339,7 @@ def test_an_add_that_died_half_way_is_finished_by_the_next_process(world: World)
         await running.delete()
         return owned
 
-    assert world.run(next_process) == ["net.c1.eth0", "net.c1.eth0"]
+    assert world.run(next_process) == ["net:c1:eth0", "net:c1:eth0"]
 
 
 def test_many_pods_come_and_go_without_a_trace(world: World) -> None:

@@ -143,3 +143,9 @@ def test_errors_speak_the_calls_version_where_it_can_be_read(stdin: bytes, versi
 def test_an_error_is_one_json_object_with_the_specs_keys() -> None:
     body = json.loads(InvalidConfig('a "message"', "more").to_json("1.0.0"))
     assert body == {"cniVersion": "1.0.0", "code": 7, "msg": 'a "message"', "details": "more"}
+
+
+def test_attachments_that_differ_only_in_where_their_names_end_have_handles_of_their_own() -> None:
+    one = call({"name": "net.a"}, CNI_CONTAINERID="b").attachment
+    other = call({"name": "net"}, CNI_CONTAINERID="a.b").attachment
+    assert one.handle != other.handle

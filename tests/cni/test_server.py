@@ -84,7 +84,7 @@ def test_add_and_delete_by_exec(world: World, way: list[str]) -> None:
     assert status == 0
     assert [ip["interface"] for ip in json.loads(stdout)["ips"]] == [1, 1]
     assert json.loads(stdout)["interfaces"][1]["sandbox"] == world.pods[0].path
-    assert owned == ["net.c1.eth0"] * 2
+    assert owned == ["net:c1:eth0"] * 2
     assert (status_del, stdout_del, owned_after) == (0, b"", [])
 
 
@@ -161,7 +161,7 @@ def test_an_add_carries_out_its_own_tombstone_first(world: World) -> None:
         return await running.owned(), len(list((world.state / "tombstones").iterdir()))
 
     owned, left = world.run(scenario)
-    assert (owned, left) == (["net.c1.eth0"] * 2, 0)
+    assert (owned, left) == (["net:c1:eth0"] * 2, 0)
 
 
 def test_what_is_no_tombstone_is_removed_and_told(world: World, caplog: pytest.LogCaptureFixture) -> None:

@@ -69,7 +69,7 @@ def test_add_without_policy_and_delete(world: World) -> None:
     status, body = run(world, "ADD")
     assert status == 0, body
     assert json.loads(body)["ips"][0]["address"].endswith("/32")
-    assert asyncio.run(handles(url)) == ["net.c1.eth0"]
+    assert asyncio.run(handles(url)) == ["net:c1:eth0"]
     assert len(world.host_ends()) == 1
     for _ in range(2):
         assert run(world, "DEL") == (0, "")

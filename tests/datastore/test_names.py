@@ -43,6 +43,17 @@ def test_what_is_no_dns_name_is_refused_with_its_path(name: str) -> None:
     assert len(str(caught.value)) < 200
 
 
+@pytest.mark.parametrize("name", ["web-0", "My_Container.2", "7"])
+def test_a_pod_may_be_called_what_cni_allows(name: str) -> None:
+    names.check_pod_name(name, "pod")
+
+
+@pytest.mark.parametrize("name", ["", "_a", "a/b", "a b", "a;b", "a\n", "é", "a" * 254])
+def test_what_no_pod_may_be_called_is_refused_with_its_path(name: str) -> None:
+    with pytest.raises(Invalid, match="pod"):
+        names.check_pod_name(name, "pod")
+
+
 @pytest.mark.parametrize(
     ("labels", "path"),
     [

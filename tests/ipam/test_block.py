@@ -12,7 +12,7 @@ from ipam.errors import BlockFull
 
 NOW = 1_000_000.0
 COOLDOWN = 30.0
-POD = Owner("net.c1.eth0", "node-1", "web", "shop")
+POD = Owner("net:c1:eth0", "node-1", "web", "shop")
 ID = "00000000000000aa"
 
 
@@ -96,7 +96,7 @@ def test_a_block_is_idle_since_its_last_release_or_its_claim() -> None:
 def test_handles_and_ids_are_found() -> None:
     found, held = block("xx").assign(POD, ID, NOW, COOLDOWN)
     assert found.of_handle(POD.handle) == (held,)
-    assert found.of_handle("net.c1.eth1") == ()
+    assert found.of_handle("net:c1:eth1") == ()
     assert found.of_id(ID) == held
     assert found.of_id("nothing") is None
 

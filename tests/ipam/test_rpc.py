@@ -12,7 +12,7 @@ from ipam.rpc.client import IpamClient, ServiceError, connect
 from ipam.rpc.server import IpamServer, IpamService
 from tests.ipam.world import Clock, Node, owners, pool
 
-ATTACHED = "net.c1.eth0"
+ATTACHED = "net:c1:eth0"
 
 
 STORES: list[MemoryStore] = []
@@ -78,7 +78,7 @@ async def exhausted(client: IpamClient) -> object:
 
 async def another_nodes(client: IpamClient) -> object:
     """An allocation of another node, by a handle as attachments have them."""
-    (given,) = await client.assign("net.c9.eth0", ipv4=True, ipv6=False)
+    (given,) = await client.assign("net:c9:eth0", ipv4=True, ipv6=False)
     (record,) = (await STORES[-1].list(IPBlock)).items
     moved = msgspec.structs.replace(record.spec.allocations[str(given.ordinal)], node="node-2")
     spec = msgspec.structs.replace(record.spec, allocations={str(given.ordinal): moved})
