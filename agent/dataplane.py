@@ -18,7 +18,7 @@ from kernel.iptables import ActualTable, Iptables
 from kernel.sets import SetName
 from kernel.tables import Family, Table
 from policy.compiler import Compiler
-from policy.desired import TableKey
+from policy.desired import Changes, TableKey
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,8 @@ class Dataplane:
             KernelError: refused; start again.
         """
         self.started = True
-        return await self.refresh()
+        async with self._applying:
+            return await self._compare(first=True)
 
     async def settled(self) -> None:
         """Return once the kernel has everything that the compiler was told before this call.
@@ -68,7 +69,7 @@ class Dataplane:
             await self._carry_out(plan)
 
     async def refresh(self) -> tuple[str, ...]:
-        """Read the kernel back and mend what differs; gives what did, in words.
+        """Read the kernel back and mend what differs; gives what did, in words, changes on their way not counted.
 
         Raises:
             KernelError: refused; the next call compares everything.
@@ -76,11 +77,11 @@ class Dataplane:
         async with self._applying:
             return await self._compare()
 
-    async def _compare(self) -> tuple[str, ...]:
+    async def _compare(self, *, first: bool = False) -> tuple[str, ...]:
         self._unknown = True
         sets, tables = await asyncio.to_thread(self._read)
-        self._compiler.take_changes()
-        plan = of_difference(self._compiler.desired, sets, tables)
+        pending = self._compiler.take_changes()
+        plan = of_difference(self._compiler.desired, sets, tables, Changes() if first else pending)
         await self._carry_out(plan)
         self._unknown = False
         return plan.found

@@ -64,8 +64,13 @@ def of_changes(changes: Changes, desired: Desired) -> Plan:
     )
 
 
-def of_difference(desired: Desired, sets: Mapping[SetName, ActualSet], tables: Mapping[TableKey, ActualTable]) -> Plan:
-    """The plan that brings a kernel, as it was just read, to what is desired."""
+def of_difference(
+    desired: Desired,
+    sets: Mapping[SetName, ActualSet],
+    tables: Mapping[TableKey, ActualTable],
+    pending: Changes = Changes(),  # noqa: B008  # frozen
+) -> Plan:
+    """The plan that brings a kernel, as it was just read, to what is desired; `pending` is no surprise."""
     actual = {name: found.members for name, found in sets.items()}
     wanted = {name: frozenset(found.members) for name, found in desired.sets.items()}
     nothing: frozenset[Member] = frozenset()
@@ -90,20 +95,35 @@ def of_difference(desired: Desired, sets: Mapping[SetName, ActualSet], tables: M
         removed=_pairs(extra),
         gone_sets=tuple(gone),
         found=(
-            *(f"set {name} was missing" for name in new),
-            *(f"set {name} lacked {len(some)} members" for name, some in missing if some and name in actual),
-            *(f"set {name} had {len(some)} members too many" for name, some in extra if some),
-            *(f"set {name} was nobody's" for name in gone),
-            *(words for family, table, found in differing for words in _words(family, table, found)),
+            *(f"set {name} was missing" for name in new if name not in pending.new_sets),
+            *(
+                f"set {name} lacked {len(some)} members"
+                for name, some in _without(missing, pending.added)
+                if name in actual and name not in pending.new_sets
+            ),
+            *(f"set {name} had {len(some)} members too many" for name, some in _without(extra, pending.removed)),
+            *(f"set {name} was nobody's" for name in gone if name not in pending.gone_sets),
+            *(words for family, table, found in differing for words in _words(family, table, found, pending)),
         ),
     )
 
 
-def _words(family: Family, table: TableName, found: Difference) -> Iterable[str]:
+def _without(
+    some: Iterable[tuple[SetName, frozenset[Member]]], pending: Mapping[SetName, frozenset[Member]]
+) -> Iterable[tuple[SetName, frozenset[Member]]]:
+    for name, members in some:
+        left = members - pending.get(name, frozenset())
+        if left:
+            yield name, left
+
+
+def _words(family: Family, table: TableName, found: Difference, pending: Changes) -> Iterable[str]:
     where = f"{family.iptables} {table.value}"
-    yield from (f"chain {chain.name} of {where} was missing or different" for chain in found.changed)
-    yield from (f"chain {name} of {where} was nobody's" for name in found.stale)
-    if found.hooks:
+    chains = pending.chains.get((family, table), frozenset())
+    changed = [chain.name for chain in found.changed if chain.name not in chains]
+    yield from (f"chain {name} of {where} was missing or different" for name in changed)
+    yield from (f"chain {name} of {where} was nobody's" for name in found.stale if name not in chains)
+    if found.hooks and not pending.hooks.get((family, table)):
         yield f"jumps of {where} were missing or different"
 
 

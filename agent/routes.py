@@ -82,7 +82,7 @@ class RouteKeeper:
                 self._applied = desired
 
     async def refresh(self) -> tuple[str, ...]:
-        """Compare with the kernel and mend; gives what differed, in words.
+        """Compare with the kernel and mend; gives what differed from what was applied, in words.
 
         A route by a host end is never removed here: it may be of an ADD under way, and it goes with its link.
 
@@ -90,6 +90,7 @@ class RouteKeeper:
             KernelError: the routes can't be listed.
         """
         async with self._busy:
+            first, before = not self._applied, self._applied | self.to_pods()
             actual = await self._routes.read()
             desired = self.desired()
             missing = (desired | self.to_pods()) - actual
@@ -97,9 +98,11 @@ class RouteKeeper:
             refused = self._change(missing, extra)
             self._applied = desired
         replaced = {route.destination for route in missing}
+        lost = {route for route in missing - refused if first or route in before}
+        strange = {route for route in extra if route.destination not in replaced and (first or route not in before)}
         return (
-            *(f"route {route.destination} was missing or different" for route in missing - refused),
-            *(f"route {route.destination} was nobody's" for route in extra if route.destination not in replaced),
+            *(f"route {route.destination} was missing or different" for route in lost),
+            *(f"route {route.destination} was nobody's" for route in strange),
         )
 
     def _in_order(self) -> Iterable[Route]:

@@ -1,7 +1,7 @@
 """The kernel is brought to what is desired, in an order that never opens or breaks anything; on the fake kernel."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 
 import pytest
@@ -151,6 +151,32 @@ async def test_a_refresh_mends_tables_and_says_what_it_found(node: Node, text: s
     found = await node.dataplane.refresh()
     assert found
     assert node.held() == held
+    assert await node.dataplane.refresh() == ()
+
+
+MEANWHILE: dict[str, Callable[[Node], object]] = {
+    "a pod of a new group": lambda node: node.pod("api", "api", 2),
+    "a pod of a known group": lambda node: node.pod("db-2", "db", 2),
+    "a pod that goes": lambda node: node.compiler.remove_endpoint(EndpointId("shop/db")),
+    "a pod that goes and leaves its group": lambda node: node.compiler.remove_endpoint(
+        EndpointId("shop/db"), keep_group=True
+    ),
+    "a peer": lambda node: node.pod("far", "api", 3, "node-2"),
+    "a policy that says something else": lambda node: node.compiler.set_policy(DB_CLOSED),
+    "a node": lambda node: node.compiler.set_node("node-2", (ip_address("172.30.0.2"),)),
+}
+
+
+@pytest.mark.parametrize("change", [pytest.param(change, id=name) for name, change in MEANWHILE.items()])
+async def test_a_change_that_comes_while_the_kernel_is_read_is_applied_and_no_repair(
+    node: Node, change: Callable[[Node], object]
+) -> None:
+    node.compiler.set_policy(DB_FROM_API)
+    node.pod("db", "db", 1)
+    await node.dataplane.start()
+    change(node)
+    assert await node.dataplane.refresh() == ()
+    assert node.held()[0] == node.wanted()
     assert await node.dataplane.refresh() == ()
 
 

@@ -123,6 +123,14 @@ async def test_a_refresh_mends_and_says_what_it_found(world: Keeper) -> None:
     ]
 
 
+async def test_a_change_that_comes_while_the_kernel_is_read_is_no_repair(world: Keeper) -> None:
+    world.nodes(other("node-2", "172.30.0.2", blocks=("10.65.0.64/26",)))
+    await world.keeper.refresh()
+    world.nodes(other("node-2", "172.30.0.2", blocks=("10.65.0.128/26",), revision="2"))
+    assert await world.keeper.refresh() == ()
+    assert world.kernel.routes == {GATEWAY, route("10.65.0.128/26", via="172.30.0.2")}
+
+
 async def test_a_route_by_a_host_end_that_nobody_knows_yet_is_left(world: Keeper) -> None:
     world.kernel.routes.add(route("10.65.0.9/32", dev="tortb"))
     assert "10.65.0.9" not in " ".join(await world.keeper.refresh())
