@@ -1,6 +1,6 @@
 """DEL as its runtime sees it: answered when nothing of the pod is left on this node, before the store has said a word.
 
-From the journal's rename on the removal is owed, and done at least once whatever dies (invariant 6: a DEL that
+From the journal's rename on the removal is owed, and done at least once whatever dies (invariant 2: a DEL that
 succeeded has freed the address, or journalled it). So what the store does takes place beside the answer, and a store
 that is slow or away slows no runtime down. What has no record here isn't in the journal and is waited for.
 """

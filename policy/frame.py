@@ -1,4 +1,4 @@
-"""The chains and hooks that are the same whatever the policies say (root design, section 7).
+"""The chains and hooks that are the same whatever the policies say (see `policy/DESIGN.md`).
 
     raw PREROUTING       mangle FORWARD / INPUT               filter FORWARD / INPUT        mangle POSTROUTING
     -i tort+ > PREROUTING  -i tort+, or ! -i tort+ -o tort+   -i tort+, -o tort+            -o tort+, not ours to allow

@@ -1,7 +1,7 @@
 """IPBlock: the only record of who owns which address.
 
 A block is a small CIDR that belongs to one node. Everything that IPAM decides is one compare-and-swap on it; the rules
-are in design.md section 5 and the algebra (assign, release, adopt) in `ipam.block`. Here is the data and what makes it
+are in `ipam/DESIGN.md` and the algebra (assign, release, adopt) in `ipam.block`. Here is the data and what makes it
 consistent:
 
     ordinal   0 1 2 3 4 5 6 ... size-1       address = first address of the CIDR + ordinal

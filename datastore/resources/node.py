@@ -1,7 +1,7 @@
 """Node: how packets find a node and the addresses on it.
 
 Our own small object in every shape of the product. Its agent alone writes it, and other agents make routes of it; who
-owns an address is never read from it (design.md section 4).
+owns an address is never read from it (`DESIGN.md`, section 4).
 """
 
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""ADD and DEL on the real kernel: all or nothing, idempotent, and nothing left."""
+"""ADD and DEL on the real kernel: all or nothing, idempotent, and nothing left (invariants 2 and 7)."""
 
 import asyncio
 import json

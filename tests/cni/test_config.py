@@ -1,4 +1,4 @@
-"""A call is checked whole before anything happens: environment, JSON, version, configuration, arguments."""
+"""A call is checked whole before anything happens: environment, JSON, version, keys, arguments (invariant 8)."""
 
 import json
 from collections.abc import Mapping

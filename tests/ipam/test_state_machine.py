@@ -1,4 +1,4 @@
-"""Several nodes, every interleaving: conflicts, lost, late and refused answers, crashes between any two store calls.
+"""Invariant 1 on several nodes: conflicts, lost, late and refused answers, crashes between any two store calls.
 
 Hypothesis chooses which call is answered next and how. After every step no address has two owners and no ready blocks
 overlap; an address that was given and not asked back is its owner's; and a handle that nobody works on, and of which no

@@ -1,4 +1,4 @@
-"""One suite for the fake and the real kernel, on both iptables backends: what the drivers lean on, and its refusals."""
+"""One suite for the fake and the real kernel, on both iptables backends: what the drivers lean on (invariant 6)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What breaks is survived or mended: agents killed, rules flushed, pods that lie about who they are, a store away."""
+"""What breaks is survived or mended: agents killed, rules flushed, pods that lie, a store away (invariants 4, 7)."""
 
 import json
 import subprocess
