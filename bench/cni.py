@@ -3,8 +3,10 @@
     python -m bench.cni [--runs 30] [--burst 100] [--bursts 5] [--json]
 
 Each run makes a fresh namespace, times ADD, times DEL, and does the same with the other plugin; bursts start 100 ADDs
-at once, then 100 DELs. The agent's database is on a disk, in the journal mode that the lab uses (SQLite, synchronous
-FULL), and a NetworkPolicy selects every pod. Run it through `make bench`, which gives it namespaces of its own.
+at once, then 100 DELs. A NetworkPolicy selects every pod; `first` are pods that a policy of their own selects, too, so
+that each is the first with its list of policies: chains and sets are made for it before its ADD answers. The agent's
+database is on a disk, in the journal mode that the lab uses (SQLite, synchronous FULL). Run it through `make bench`,
+which gives it namespaces of its own.
 """
 
 import argparse
@@ -30,10 +32,6 @@ ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = Path("/usr/lib/cni/ptp")
 RELAY = ROOT / "build" / "cni" / "tortie"
 POOLS = {"v4": "10.65.0.0/16", "v6": "fd65::/48"}
-POLICY = """{"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
- "metadata": {"name": "web", "namespace": "bench"},
- "spec": {"podSelector": {"matchLabels": {"app": "web"}},
-          "ingress": [{"from": [{"podSelector": {}}], "ports": [{"port": 80}]}]}}"""
 _READY_S = 30
 
 
@@ -71,6 +69,7 @@ class Bench:
         ours = {"type": "tortie", "policy": {"type": "k8s"}, "args": {"cni": labels}}
         self.ours = self._plugin("tortie", RELAY, {**ours, "ipam": {"assign_ipv4": True, "assign_ipv6": False}})
         self.dual = self._plugin("dual", RELAY, {**ours, "ipam": {"assign_ipv4": True, "assign_ipv6": True}})
+        self._first = {**ours, "ipam": {"assign_ipv4": True, "assign_ipv6": False}}
         ipam = {"type": "host-local", "subnet": "10.77.0.0/16", "dataDir": str(place / "host-local")}
         self.reference = self._plugin("ptp", REFERENCE, {"type": "ptp", "mtu": 1500, "ipam": ipam})
 
@@ -90,6 +89,17 @@ class Bench:
                     times[plugin.name][0].append(added)
                     times[plugin.name][1].append(deleted)
         return {name: (Summary.of(adds), Summary.of(deletes)) for name, (adds, deletes) in times.items()}
+
+    def first(self, runs: int) -> tuple[Summary, Summary]:
+        """ADD and DEL of pods of which each is the first with its list of policies."""
+        added, deleted = [], []
+        for number in range(runs):
+            labels = [{"key": "app", "value": "web"}, {"key": "own", "value": f"n{number}"}]
+            plugin = self._plugin("first", RELAY, {**self._first, "args": {"cni": {"labels": labels}}})
+            with self.pods(1) as [pod]:
+                added.append(run(plugin.call("ADD", pod), self.output))
+                deleted.append(run(plugin.call("DEL", pod), self.output))
+        return Summary.of(added), Summary.of(deleted)
 
     def bursts(self, count: int, size: int, *plugins: Plugin) -> dict[str, tuple[Summary, Summary]]:
         """Wall time of many ADDs at once, then of as many DELs."""
@@ -120,13 +130,13 @@ class Bench:
 
 
 @contextmanager
-def prepared() -> Iterator[Bench]:
+def prepared(own_policies: int = 0) -> Iterator[Bench]:
     """An agent that serves, with its database on the disk that the checkout is on."""
     place = ROOT / "build" / "bench"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     folder = Folder(place)
-    asyncio.run(_write(folder))
+    asyncio.run(_write(folder, own_policies))
     for line in ("link add up0 type veth peer name up1", "link set up0 up", "link set up1 up"):
         subprocess.run(("ip", *line.split()), check=True)
     for line in ("addr add 172.30.0.1/24 dev up0", "addr add fd30::1/64 dev up0 nodad"):
@@ -148,13 +158,22 @@ def prepared() -> Iterator[Bench]:
             agent.wait()
 
 
-async def _write(folder: Folder) -> None:
+async def _write(folder: Folder, own_policies: int) -> None:
     store = await open_store(folder.datastore)
     for name, cidr in POOLS.items():
         pool = {"apiVersion": "tortie.dev/v1", "kind": "IPPool", "metadata": {"name": name}, "spec": {"cidr": cidr}}
         await store.create(codec.decode(pool))
-    await store.create(codec.decode(json.loads(POLICY)))
+    await store.create(codec.decode(_policy("web", {"app": "web"})))
+    for number in range(own_policies):
+        await store.create(codec.decode(_policy(f"own-{number}", {"own": f"n{number}"})))
     await store.close()
+
+
+def _policy(name: str, selected: Mapping[str, str]) -> dict[str, object]:
+    rule = {"from": [{"podSelector": {}}], "ports": [{"port": 80}]}
+    spec = {"podSelector": {"matchLabels": selected}, "ingress": [rule]}
+    metadata = {"name": name, "namespace": "bench"}
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec}
 
 
 def main() -> None:
@@ -167,9 +186,10 @@ def main() -> None:
     given = parser.parse_args()
     if not REFERENCE.exists():
         raise SystemExit(f"{REFERENCE} is missing: apt-get install containernetworking-plugins")
-    with prepared() as bench:
+    with prepared(own_policies=given.runs) as bench:
         about = circumstances()
         single = bench.alternately(given.runs, bench.ours, bench.reference, bench.dual)
+        single["first"] = bench.first(given.runs)
         burst = bench.bursts(given.bursts, given.burst, bench.ours, bench.reference)
     print("; ".join(f"{key} {value}" for key, value in about.items()))
     for name, (added, deleted) in single.items():
