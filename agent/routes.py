@@ -47,10 +47,11 @@ class RouteKeeper:
 
     def desired(self) -> frozenset[Route]:
         """Every route that should be there but those to local pods; of two for one destination the more local one."""
-        local = {host_network(address) for record in self._graph.local.values() for address in record.addresses}
+        local = {address for record in self._graph.local.values() for address in record.addresses}
         chosen: dict[Network, Route] = {}
         for route in self._in_order():
-            if route.destination not in local:
+            destination = route.destination
+            if destination.prefixlen < destination.max_prefixlen or destination.network_address not in local:
                 chosen.setdefault(route.destination, route)
         return frozenset(chosen.values())
 

@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
@@ -70,7 +71,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
         """The pod's addresses, IPv4 first."""
-        return tuple(ip_address(one.address) for one in self.held)
+        return tuple(_parsed(one.address) for one in self.held)
 
 
 class Records:
@@ -122,6 +123,12 @@ class Records:
     def drop(self, attachment: Attachment) -> None:
         """Forget a journal entry: its removal is finished."""
         (self._journal / _key(attachment.handle)).unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=4096)
+def _parsed(address: str) -> IPv4Address | IPv6Address:
+    """Everything that looks at a record wants its addresses; parsing one costs as much as reading the record."""
+    return ip_address(address)
 
 
 def _key(handle: str) -> str:

@@ -72,7 +72,8 @@ class Allocator:
     ) -> None:
         self.settings = Settings()
         self.on_change: Callable[[], None] = lambda: None
-        """Called when `networks` or `borrowed` may have changed."""
+        """Called when `networks` or `borrowed` have changed."""
+        self._told: tuple[frozenset[Network], frozenset[Address]] = (frozenset(), frozenset())
         self._store = store
         self._clock = clock
         self._draw = draw
@@ -90,7 +91,7 @@ class Allocator:
             StoreError: the store can't be read.
         """
         await self._mirror.list_mine()
-        self.on_change()
+        self._tell()
 
     def set_pools(self, pools: Iterable[IPPool]) -> None:
         """The pools as a watch last saw them; without any, and where they don't suffice, the store is asked."""
@@ -123,7 +124,7 @@ class Allocator:
         outcomes = await asyncio.gather(*tries, return_exceptions=True)
         failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         given = tuple(outcome for outcome in outcomes if isinstance(outcome, Held))
-        self.on_change()
+        self._tell()
         if not failures:
             return given
         had = {one.address for one in known}
@@ -143,7 +144,7 @@ class Allocator:
         """
         frees = [self._release_one(one, certain) for one in held]
         outcomes = await asyncio.gather(*frees, return_exceptions=True)
-        self.on_change()
+        self._tell()
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -180,6 +181,12 @@ class Allocator:
             return sum([await self._claimer.delete(block) for block in idle])
         finally:
             self._closing = frozenset()
+            self._tell()
+
+    def _tell(self) -> None:
+        now = self.networks(), self.borrowed()
+        if now != self._told:
+            self._told = now
             self.on_change()
 
     async def _eligible(self, wanted: Wanted) -> dict[int, tuple[Pool, ...]]:

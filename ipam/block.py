@@ -13,6 +13,7 @@ After pycalico's AllocationBlock, whose ideas these are (one key, one CAS, ordin
 
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from itertools import takewhile
 
 import msgspec
 
@@ -74,11 +75,14 @@ class Block:
         """The address at an ordinal."""
         return self.network.network_address + ordinal
 
-    def room(self, now: float, cooldown_s: float) -> int:
-        """How many addresses could be given at `now`."""
+    def has_room(self, now: float, cooldown_s: float, after: int = 0) -> bool:
+        """Whether an address could be given at `now`, and that after so many others."""
         spec = self.record.spec
         fresh = self.network.num_addresses - spec.fresh
-        return fresh + sum(_cool(at, now, cooldown_s) for _, at in spec.released)
+        if fresh > after:
+            return True
+        cool = takewhile(lambda one: _cool(one[1], now, cooldown_s), spec.released)  # the oldest come first
+        return fresh + sum(1 for _ in cool) > after
 
     def assign(self, owner: Owner, allocation_id: str, now: float, cooldown_s: float) -> tuple["Block", Held]:
         """Give `owner` an address under an id that the caller has just drawn.

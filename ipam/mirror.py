@@ -46,7 +46,7 @@ class Mirror:
         writer = self._writers.get(name)
         if writer is None or writer.block is None:
             return None
-        return writer if writer.block.room(now, cooldown_s) > writer.waiting else None
+        return writer if writer.block.has_room(now, cooldown_s, writer.waiting) else None
 
     def networks(self) -> frozenset[Network]:
         """The blocks of this node that have become ready."""

@@ -53,7 +53,8 @@ def test_assign_chooses_what_rested_longest(picture: str, expected: str) -> None
 )
 def test_a_released_address_rests_for_the_cooldown(released_at: float, full: bool) -> None:
     found = block("xxrxxxxx", released_at)
-    assert found.room(NOW, COOLDOWN) == (0 if full else 1)
+    assert found.has_room(NOW, COOLDOWN) is not full
+    assert not found.has_room(NOW, COOLDOWN, 1)
     if full:
         with pytest.raises(BlockFull, match=r"10\.0\.0\.0/29"):
             found.assign(POD, ID, NOW, COOLDOWN)
@@ -64,7 +65,8 @@ def test_a_released_address_rests_for_the_cooldown(released_at: float, full: boo
 def test_an_address_released_by_a_clock_ahead_counts_as_released_now() -> None:
     found = block("xxrxxxxx", NOW + 86_400)
     written = found.release(7, f"{7:016x}", NOW)
-    assert written.room(NOW + COOLDOWN, COOLDOWN) == 2
+    assert written.has_room(NOW + COOLDOWN, COOLDOWN, 1)
+    assert not written.has_room(NOW + COOLDOWN, COOLDOWN, 2)
 
 
 def test_the_oldest_that_has_cooled_is_taken_even_behind_one_that_has_not() -> None:
@@ -109,7 +111,7 @@ def test_an_ipv6_block_gives_ipv6_addresses() -> None:
 @given(st.text(alphabet="xr", max_size=8))
 def test_release_undoes_assign_but_for_the_rest(picture: str) -> None:
     before = block(picture, NOW - 1000)
-    if not before.room(NOW, COOLDOWN):
+    if not before.has_room(NOW, COOLDOWN):
         return
     after, held = before.assign(POD, ID, NOW, COOLDOWN)
     undone = after.release(held.ordinal, ID, NOW)
@@ -123,7 +125,7 @@ def test_every_path_keeps_the_record_consistent_and_no_address_twice(steps: list
     for number, (assigning, ordinal) in enumerate(steps):
         now = NOW + number * 10
         if assigning:
-            if found.room(now, COOLDOWN):
+            if found.has_room(now, COOLDOWN):
                 found, _ = found.assign(Owner(f"h{number}", "node-1"), f"{number + 256:016x}", now, COOLDOWN)
         else:
             held = found.record.spec.allocations.get(str(ordinal))
