@@ -2,8 +2,8 @@
 
     before COMMIT   anything             -> Unavailable   nothing is committed; a hot journal is rolled back later
     at COMMIT       BUSY, LOCKED, FULL   -> Unavailable   the transaction is still open, or was rolled back
-                    anything else        -> Unknown       above all IOERR: the journal may have been truncated, which
-                                                          is the commit, before its fsync failed
+                    anything else        -> Unknown       above all IOERR: the journal's header may have been
+                                                          zeroed, which is the commit, before its fsync failed
 
 Result codes: sqlite.org/rescode.html; Python gives them since 3.11.
 """

@@ -17,6 +17,9 @@ from datastore.sql import schema
 from datastore.sql.failures import PATIENCE_S, before_commit, patiently
 from datastore.sql.journal import Journal
 
+_JOURNAL_LIMIT = 1 << 22
+"""Bytes to which a journal is cut back after a large transaction."""
+
 
 @dataclass(frozen=True, slots=True)
 class Access:
@@ -84,6 +87,7 @@ def _set_journal(connection: sqlite3.Connection, access: Access) -> None:
     if mode != access.journal.mode:
         raise Unavailable(f"{access.path}: stays in journal mode {mode}, but {access.journal.reason}")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_LIMIT}")
 
 
 class File:

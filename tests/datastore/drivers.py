@@ -16,8 +16,8 @@ from datastore.store import Batch, Gone, Store
 
 R = TypeVar("R", bound=Resource)
 
-TRUNCATE = Journal("truncate", "chosen by a test, whatever the library's version")
-WAL = Journal("wal", TRUNCATE.reason)
+PERSIST = Journal("persist", "chosen by a test, whatever the library's version")
+WAL = Journal("wal", PERSIST.reason)
 """The bug that keeps WAL from older libraries is a race of checkpoints, too rare to disturb a test."""
 DRIVERS = ("memory", "sqlite-truncate", "sqlite-wal")
 
@@ -41,7 +41,7 @@ def opener_of(driver: str, folder: Path, stack: AsyncExitStack) -> Opener:
         if driver == "memory":
             store = MemoryStore(keep=keep, bookmark_s=bookmark_s)
         else:
-            journal = WAL if driver == "sqlite-wal" else TRUNCATE
+            journal = WAL if driver == "sqlite-wal" else PERSIST
             store = await SQLiteStore.open(path, keep=keep, bookmark_s=bookmark_s, journal=journal)
         stack.push_async_callback(store.close)
         return store

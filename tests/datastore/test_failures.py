@@ -13,7 +13,7 @@ from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.resources.value import Metadata
 from datastore.sql.sqlite import SQLiteStore
 from datastore.store import Where
-from tests.datastore.drivers import PATIENCE_S, TRUNCATE
+from tests.datastore.drivers import PATIENCE_S, PERSIST
 from tests.datastore.samples import policy
 from tests.datastore.trouble import IOERR, Trouble, no_fault, on, result_of
 
@@ -33,7 +33,7 @@ async def store(path: Path, trouble: Trouble) -> AsyncGenerator[SQLiteStore, Non
     """A store whose connections are in `trouble`, and that is patient for 0.05 s."""
     async with AsyncExitStack() as stack:
         opened = await SQLiteStore.open(
-            path, patience_s=0.05, journal=TRUNCATE, connection=trouble.connection, bookmark_s=0.01
+            path, patience_s=0.05, journal=PERSIST, connection=trouble.connection, bookmark_s=0.01
         )
         stack.push_async_callback(opened.close)
         yield opened
@@ -74,7 +74,7 @@ async def test_a_reader_elsewhere_that_holds_up_a_commit_makes_it_unavailable_an
 
 
 async def test_a_file_that_is_free_again_in_time_is_no_failure(path: Path, trouble: Trouble) -> None:
-    store = await SQLiteStore.open(path, journal=TRUNCATE, connection=trouble.connection, patience_s=PATIENCE_S)
+    store = await SQLiteStore.open(path, journal=PERSIST, connection=trouble.connection, patience_s=PATIENCE_S)
     loop, tried_again = asyncio.get_running_loop(), asyncio.Event()
     trouble.seen.clear()
 
@@ -133,7 +133,7 @@ async def test_a_broken_file_is_unavailable(store: SQLiteStore, path: Path) -> N
     with path.open("r+b") as file:
         file.seek(8 * 4096)  # past the tables' first pages, which opening reads
         file.write(b"\xff" * (path.stat().st_size - 8 * 4096))
-    broken = await SQLiteStore.open(path, journal=TRUNCATE)
+    broken = await SQLiteStore.open(path, journal=PERSIST)
     with pytest.raises(Unavailable, match="malformed"):
         await broken.list(NetworkPolicy)
     with pytest.raises(Unavailable, match="malformed"):
@@ -173,7 +173,7 @@ async def queued(store: SQLiteStore, path: Path, names: list[str]) -> list[Netwo
 
 
 async def test_what_is_queued_during_a_commit_is_committed_together(path: Path, trouble: Trouble) -> None:
-    store = await SQLiteStore.open(path, journal=TRUNCATE, connection=trouble.connection)
+    store = await SQLiteStore.open(path, journal=PERSIST, connection=trouble.connection)
     trouble.seen.clear()
     await queued(store, path, [f"p{number}" for number in range(100)])
     assert trouble.seen.count("COMMIT") <= 2
@@ -182,7 +182,7 @@ async def test_what_is_queued_during_a_commit_is_committed_together(path: Path, 
 
 
 async def test_a_write_that_sqlite_refuses_doesnt_fail_those_beside_it(path: Path, trouble: Trouble) -> None:
-    store = await SQLiteStore.open(path, journal=TRUNCATE, connection=trouble.connection)
+    store = await SQLiteStore.open(path, journal=PERSIST, connection=trouble.connection)
     too_big = result_of(sqlite3.DataError, sqlite3.SQLITE_TOOBIG, "SQLITE_TOOBIG")
     trouble.fault = lambda verb, values: too_big if verb == "INSERT" and values.get("name") == "bad" else None
     results = await queued(store, path, ["first", "a", "bad", "b"])

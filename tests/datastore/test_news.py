@@ -15,12 +15,12 @@ from datastore.resources.workloadendpoint import WorkloadEndpoint
 from datastore.sql import news
 from datastore.sql.folder import FolderWatch
 from datastore.sql.sqlite import SQLiteStore
-from tests.datastore.drivers import PATIENCE_S, TRUNCATE, WAL, Follower
+from tests.datastore.drivers import PATIENCE_S, PERSIST, WAL, Follower
 from tests.datastore.samples import endpoint, policy
 from tests.datastore.trouble import IOERR, Trouble, on
 
 
-@pytest.fixture(params=[TRUNCATE, WAL], ids=["truncate", "wal"])
+@pytest.fixture(params=[PERSIST, WAL], ids=["persist", "wal"])
 async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[tuple[SQLiteStore, SQLiteStore], None]:
     """Two stores on one file, as two processes have them; nothing wakes a watcher but a bell."""
     async with AsyncExitStack() as stack:

@@ -14,7 +14,7 @@ from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.resources.workloadendpoint import WorkloadEndpoint
 from datastore.sql.journal import Journal
 from datastore.sql.sqlite import SQLiteStore
-from tests.datastore.drivers import PATIENCE_S, TRUNCATE, WAL, Follower
+from tests.datastore.drivers import PATIENCE_S, PERSIST, WAL, Follower
 from tests.datastore.samples import policy
 from tests.datastore.worker import ENDPOINTS, INCREMENTS
 
@@ -39,7 +39,7 @@ async def worker(role: str, *arguments: object) -> AsyncGenerator[Process, None]
         await process.communicate()
 
 
-@pytest.fixture(params=[TRUNCATE, WAL], ids=["truncate", "wal"])
+@pytest.fixture(params=[PERSIST, WAL], ids=["persist", "wal"])
 def journal(request: pytest.FixtureRequest) -> Journal:
     found: Journal = request.param
     return found

@@ -15,7 +15,7 @@ from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.sql import news, schema
 from datastore.sql.journal import Journal, journal_for
 from datastore.sql.sqlite import SQLiteStore
-from tests.datastore.drivers import TRUNCATE, WAL, Follower
+from tests.datastore.drivers import PERSIST, WAL, Follower
 from tests.datastore.samples import policy
 
 
@@ -102,7 +102,7 @@ async def test_status_says_which_journal_and_why(open_file: OpenFile, path: Path
         assert store.status.news == "inotify"
 
 
-@pytest.mark.parametrize(("journal", "mode"), [(WAL, "wal"), (TRUNCATE, "delete")], ids=["wal", "truncate"])
+@pytest.mark.parametrize(("journal", "mode"), [(WAL, "wal"), (PERSIST, "delete")], ids=["wal", "persist"])
 async def test_a_file_is_left_in_its_journal_mode(path: Path, journal: Journal, mode: str) -> None:
     await (await SQLiteStore.open(path, journal=journal)).close()
     with closing(sqlite3.connect(path)) as connection:
@@ -113,9 +113,9 @@ async def test_a_library_without_the_fix_doesnt_join_others_in_a_wal(path: Path)
     with_fix = await SQLiteStore.open(path, journal=WAL)
     await with_fix.create(policy())
     with pytest.raises(Unavailable, match="locked"):
-        await SQLiteStore.open(path, journal=TRUNCATE, patience_s=0.05)
+        await SQLiteStore.open(path, journal=PERSIST, patience_s=0.05)
     await with_fix.close()
-    without = await SQLiteStore.open(path, journal=TRUNCATE)
+    without = await SQLiteStore.open(path, journal=PERSIST)
     assert (await without.get(NetworkPolicy, "db", "shop")).name == "db"
     await without.close()
 

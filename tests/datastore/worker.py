@@ -16,7 +16,7 @@ from datastore.errors import Conflict
 from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.resources.workloadendpoint import WorkloadEndpoint
 from datastore.sql.sqlite import SQLiteStore
-from tests.datastore.drivers import TRUNCATE, WAL, Follower
+from tests.datastore.drivers import PERSIST, WAL, Follower
 from tests.datastore.samples import endpoint
 
 ENDPOINTS = 20
@@ -68,7 +68,7 @@ async def write(store: SQLiteStore, name: str) -> None:
 
 async def main() -> None:
     role, path, mode, name, *rest = sys.argv[1:]
-    store = await SQLiteStore.open(Path(path), journal=WAL if mode == WAL.mode else TRUNCATE)
+    store = await SQLiteStore.open(Path(path), journal=WAL if mode == WAL.mode else PERSIST)
     await (share(store, name, int(rest[0])) if role == "share" else write(store, name))
     await store.close()
 
