@@ -8,7 +8,8 @@ that nobody knows: the next one reads it back and compares (`plan.of_difference`
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
 
 from agent.plan import TABLES, Plan, of_changes, of_difference
 from kernel.delta import difference, hooks_text
@@ -28,6 +29,7 @@ _IN_USE_TRIES = 5
 """nft lets go of a deleted rule's sets a moment after the transaction."""
 _IN_USE_PAUSE_S = 0.02
 
+T = TypeVar("T")
 Snapshot = tuple[Mapping[SetName, ActualSet], Mapping[TableKey, ActualTable]]
 
 
@@ -50,8 +52,8 @@ class Dataplane:
             KernelError: refused; start again.
         """
         self.started = True
-        async with self._applying:
-            return await self._compare(first=True)
+        await self._applying.acquire()
+        return await self._alone(self._compare(first=True))
 
     async def settled(self) -> None:
         """Return once the kernel has everything that the compiler was told before this call.
@@ -61,12 +63,18 @@ class Dataplane:
         """
         if not self.started:
             return
-        async with self._applying:
-            if self._unknown:
-                await self._compare()
-                return
-            plan = of_changes(self._compiler.take_changes(), self._compiler.desired)
-            await self._carry_out(plan)
+        await self._applying.acquire()
+        if self._unknown:
+            await self._alone(self._compare())
+            return
+        plan = of_changes(self._compiler.take_changes(), self._compiler.desired)
+        if not plan.members_only:
+            await self._alone(self._carry_out(plan))
+            return
+        try:
+            self._change_members(plan)
+        finally:
+            self._applying.release()
 
     async def refresh(self) -> tuple[str, ...]:
         """Read the kernel back and mend what differs; gives what did, in words, changes on their way not counted.
@@ -74,8 +82,22 @@ class Dataplane:
         Raises:
             KernelError: refused; the next call compares everything.
         """
-        async with self._applying:
-            return await self._compare()
+        await self._applying.acquire()
+        return await self._alone(self._compare())
+
+    async def _alone(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run work that holds the lock, and let the next one in when it ends, also if its caller has given up by then.
+
+        A thread can't be stopped half-way: whoever came after it would compare with a kernel that still changes.
+        """
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(self._end)
+        return await asyncio.shield(task)
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        self._applying.release()
+        if not task.cancelled():
+            task.exception()  # seen: there may be nobody left to tell
 
     async def _compare(self, *, first: bool = False) -> tuple[str, ...]:
         self._unknown = True
@@ -87,15 +109,21 @@ class Dataplane:
         return plan.found
 
     async def _carry_out(self, plan: Plan) -> None:
-        if not plan:
+        if plan.members_only:
+            self._change_members(plan)
             return
+        tables = self._compiler.desired.tables if plan.hooks else {}
+        copies = {key: Table(dict(table.chains), dict(table.hooks)) for key, table in tables.items()}
         try:
-            if plan.members_only:
+            await asyncio.to_thread(self._apply, plan, copies)
+        except BaseException:
+            self._unknown = True
+            raise
+
+    def _change_members(self, plan: Plan) -> None:
+        try:
+            if plan:
                 self._ipset.change(plan.added, plan.removed)
-            else:
-                tables = self._compiler.desired.tables if plan.hooks else {}
-                copies = {key: Table(dict(table.chains), dict(table.hooks)) for key, table in tables.items()}
-                await asyncio.to_thread(self._apply, plan, copies)
         except BaseException:
             self._unknown = True
             raise

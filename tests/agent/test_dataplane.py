@@ -1,6 +1,7 @@
 """The kernel is brought to what is desired, in an order that never opens or breaks anything; on the fake kernel."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 
@@ -29,8 +30,8 @@ DB_CLOSED = policy("{podSelector: {matchLabels: {app: db}}, ingress: []}")
 class Node:
     """A compiler and a fake kernel, and what keeps them alike."""
 
-    def __init__(self) -> None:
-        self.kernel = FakeKernel()
+    def __init__(self, kernel: FakeKernel | None = None) -> None:
+        self.kernel = kernel or FakeKernel()
         self.compiler = Compiler("node-1")
         self.dataplane = Dataplane(self.compiler, Iptables(self.kernel, Backend.NFT), Ipset(self.kernel, self.kernel))
 
@@ -152,6 +153,46 @@ async def test_a_refresh_mends_tables_and_says_what_it_found(node: Node, text: s
     assert found
     assert node.held() == held
     assert await node.dataplane.refresh() == ()
+
+
+class SlowKernel(FakeKernel):
+    """Takes its time for restores, when told, and counts how many commands run at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quick = threading.Event()
+        self.quick.set()
+        self.restoring = threading.Event()
+        self.running = self.most = 0
+
+    def run(self, argv: Sequence[str], stdin: str = "") -> str:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            if argv[0].endswith("-restore") and not self.quick.is_set():
+                self.restoring.set()
+                self.quick.wait(10)
+            return super().run(argv, stdin)
+        finally:
+            self.running -= 1
+
+
+async def test_an_apply_whose_caller_gave_up_ends_before_the_next_begins() -> None:
+    kernel = SlowKernel()
+    node = Node(kernel)
+    await node.dataplane.start()
+    kernel.quick.clear()
+    node.pod("db", "db", 1)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await node.dataplane.settled()
+    node.compiler.remove_endpoint(EndpointId("shop/db"))
+    waiting = asyncio.ensure_future(node.dataplane.refresh())
+    await asyncio.to_thread(kernel.restoring.wait, 10)
+    kernel.quick.set()
+    await waiting
+    assert kernel.most == 1
+    assert node.held()[0] == node.wanted()
 
 
 MEANWHILE: dict[str, Callable[[Node], object]] = {
