@@ -81,7 +81,7 @@ class Groups:
         place = self._places.pop(endpoint, None)
         if place is not None:
             self._leave(place)
-            if keep_group and not self._sizes[place.group.id] and place.group.id in self._settled:
+            if keep_group and not self._sizes[place.group.id]:
                 self._idle.add(place.group.id)
 
     def forget_idle(self) -> None:

@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import pytest
 
-from cni import removals
 from cni.detach import replay
 from cni.node import NotEnforced
 from cni.records import Record
@@ -283,38 +282,6 @@ def test_with_the_store_away_a_delete_succeeds_and_is_replayed_and_an_add_is_cod
 
     world.run(scenario)
     assert len(list(world.state.glob("journal/*"))) == 0
-
-
-class Slow(MemoryStore):
-    """A store that takes its time when told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.quick = asyncio.Event()
-        self.quick.set()
-
-    async def update(self, resource: R) -> R:
-        await self.quick.wait()
-        return await super().update(resource)
-
-
-def test_a_delete_is_answered_before_a_slow_store_and_so_is_the_next_one(world: World) -> None:
-    world.store = store = Slow()
-
-    async def scenario(running: Running) -> None:
-        await fill(store, **POOLS)
-        await running.add()
-        store.quick.clear()
-        async with asyncio.timeout(5):
-            assert [(await running.call("DEL")).status for _ in range(2)] == [0, 0]
-        assert [record.container_id for record in running.node.records.unfinished()] == ["c1"]
-        assert len(await running.owned()) == 2
-        store.quick.set()
-        await removals.ended(running.node)
-        assert await running.owned() == []
-
-    world.run(scenario)
-    assert world.left() == NOTHING
 
 
 def test_an_add_that_died_half_way_is_finished_by_the_next_process(world: World) -> None:
