@@ -68,7 +68,7 @@ class Dataplane:
             await self._alone(self._compare())
             return
         plan = of_changes(self._compiler.take_changes(), self._compiler.desired)
-        if not plan.members_only:
+        if not plan.few_members:
             await self._alone(self._carry_out(plan))
             return
         try:
@@ -109,7 +109,7 @@ class Dataplane:
         return plan.found
 
     async def _carry_out(self, plan: Plan) -> None:
-        if plan.members_only:
+        if plan.few_members:
             self._change_members(plan)
             return
         tables = self._compiler.desired.tables if plan.hooks else {}

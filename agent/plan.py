@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from kernel.delta import Difference, chains_text, difference
-from kernel.ipset import ActualSet, Change
+from kernel.ipset import FEW, ActualSet, Change
 from kernel.iptables import ActualTable
 from kernel.sets import Member, SetName, SetSpec
 from kernel.tables import Family, Table, TableName
@@ -41,9 +41,10 @@ class Plan:
         return bool(self.new_sets or self.added or self.restores or self.hooks or self.removed or self.gone_sets)
 
     @property
-    def members_only(self) -> bool:
-        """Whether single members are all there is: a few of them go by netlink within microseconds."""
-        return not (self.new_sets or self.restores or self.hooks or self.gone_sets or self.moves)
+    def few_members(self) -> bool:
+        """Whether some members are all there is, so few that they go by netlink within microseconds."""
+        few = len(self.added) + len(self.removed) <= FEW
+        return few and not (self.new_sets or self.restores or self.hooks or self.gone_sets or self.moves)
 
     @property
     def moves(self) -> bool:

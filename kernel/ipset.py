@@ -16,7 +16,7 @@ from kernel.tables import Family
 
 SET_PREFIXES = ("tt4-", "tt6-")
 """Sets that begin so are ours."""
-_FEW = 64
+FEW = 64
 """Members that go by netlink: about 10 us each; a run of ipset(8) takes 2 ms."""
 
 Change = tuple[SetName, Member]
@@ -58,8 +58,8 @@ class NetlinkMembers:
     def change(self, added: Iterable[Change], removed: Iterable[Change]) -> None:
         """See `MemberChanges.change`."""
         messages = [add_member(*change) for change in added] + [remove_member(*change) for change in removed]
-        for start in range(0, len(messages), _FEW):
-            self._socket.transact(messages[start : start + _FEW])
+        for start in range(0, len(messages), FEW):
+            self._socket.transact(messages[start : start + FEW])
 
 
 class Ipset:
@@ -96,7 +96,7 @@ class Ipset:
             KernelError: a set isn't there, or is full.
         """
         adding, removing = list(added), list(removed)
-        if len(adding) + len(removing) <= _FEW:
+        if len(adding) + len(removing) <= FEW:
             self._members.change(adding, removing)
             return
         lines = [f"add {name} {member}" for name, member in adding]

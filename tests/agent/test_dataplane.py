@@ -73,6 +73,37 @@ async def test_the_start_writes_sets_then_chains_then_jumps_after_reading_back(n
     assert len(await node.dataplane.refresh()) == 0
 
 
+async def test_the_start_says_what_it_found_and_finds_nothing_where_an_earlier_process_left_all_right(
+    node: Node,
+) -> None:
+    node.pod("db", "db", 1)
+    assert await node.dataplane.start() != ()
+    again = Dataplane(node.compiler, Iptables(node.kernel, Backend.NFT), Ipset(node.kernel, node.kernel))
+    assert await again.start() == ()
+
+
+async def test_a_member_that_is_refused_makes_the_next_change_compare_everything(node: Node) -> None:
+    node.pod("db", "db", 1)
+    await node.dataplane.start()
+    del node.kernel.sets[SetName("tt4-pods")]
+    node.pod("db-2", "db", 2)
+    with pytest.raises(KernelError):
+        await node.dataplane.settled()
+    await node.dataplane.settled()
+    assert node.held()[0] == node.wanted()
+
+
+async def test_many_members_at_once_go_by_one_command(node: Node) -> None:
+    node.pod("db", "db", 1)
+    await node.dataplane.start()
+    before = len(node.kernel.commands)
+    for number in range(2, 102):
+        node.pod(f"db-{number}", "db", number)
+    await node.dataplane.settled()
+    assert [argv[:2] for argv in node.kernel.commands[before:]] == [("ipset", "restore")]
+    assert node.held()[0] == node.wanted()
+
+
 async def test_a_new_pod_of_a_known_group_needs_no_command(node: Node) -> None:
     node.pod("a", "web", 1)
     await node.dataplane.start()
@@ -189,6 +220,7 @@ async def test_an_apply_whose_caller_gave_up_ends_before_the_next_begins() -> No
     node.compiler.remove_endpoint(EndpointId("shop/db"))
     waiting = asyncio.ensure_future(node.dataplane.refresh())
     await asyncio.to_thread(kernel.restoring.wait, 10)
+    await asyncio.sleep(0.1)  # time enough to begin too early
     kernel.quick.set()
     await waiting
     assert kernel.most == 1

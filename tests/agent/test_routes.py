@@ -102,7 +102,14 @@ async def test_an_address_that_came_home_is_routed_to_its_pod_not_to_the_borrowe
     world.nodes(other("node-2", "172.30.0.2", borrowed=("10.65.0.7",)))
     world.graph.set_local(local("a", "10.65.0.7"))
     await world.keeper.refresh()
+    assert world.keeper.desired() == {GATEWAY}
     assert world.kernel.routes == {GATEWAY, route("10.65.0.7/32", dev="torta")}
+
+
+async def test_a_block_whose_first_address_is_borrowed_here_is_routed_all_the_same(world: Keeper) -> None:
+    world.nodes(other("node-2", "172.30.0.2", blocks=("10.65.0.64/26",)))
+    world.graph.set_local(local("a", "10.65.0.64"))
+    assert world.keeper.desired() == {GATEWAY, route("10.65.0.64/26", via="172.30.0.2")}
 
 
 async def test_a_refresh_mends_and_says_what_it_found(world: Keeper) -> None:

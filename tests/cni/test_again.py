@@ -123,6 +123,7 @@ def test_a_container_that_came_back_and_lost_its_record_is_looked_up(world: Worl
 def test_links_leave_by_themselves_after_a_delete(world: World) -> None:
     async def scenario(running: Running) -> None:
         await fill(world.store, **POOLS)
+        await running.node.reaper.reaped()  # the round that follows a start
         await running.add()
         await running.delete()
         async with asyncio.timeout(5):
