@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import click
 import msgspec
@@ -39,6 +39,8 @@ _TRIES = 8
 def apply(files: Sequence[str], namespace: str, cluster: Choice) -> None:
     """Create or update objects from files; returns when every running lab agent has applied them."""
     read = manifests.read(files, namespace)
+    if not read:
+        raise Invalid(", ".join(files), "has no object")
     for manifest in read:
         if type(manifest.resource) in _NOT_BY_HAND:
             reason = _NOT_BY_HAND[type(manifest.resource)]
@@ -50,12 +52,14 @@ def apply(files: Sequence[str], namespace: str, cluster: Choice) -> None:
 @click.command()
 @click.option("-f", "--filename", "files", multiple=True, metavar="FILE|DIR|-", help="Delete what stands in files.")
 @click.option("-n", "--namespace", default="", help="For objects that name none.")
+@click.option("--force", is_flag=True, help="Also what programs write, such as what a dead node left.")
 @click.argument("kind", required=False)
 @click.argument("names", nargs=-1)
 @cluster_options
 def delete(
     files: Sequence[str],
     namespace: str,
+    force: bool,
     kind: str | None,
     names: Sequence[str],
     cluster: Choice,
@@ -71,12 +75,16 @@ def delete(
     else:
         read = manifests.read(files, namespace)
         wanted = [(type(one.resource), one.resource.name, one.resource.namespace) for one in read]
+    for cls, name, _ in wanted:
+        if cls in _NOT_BY_HAND and not force:
+            reason = f"{_NOT_BY_HAND[cls]}, and live pods may need it; if its node is gone for good, say --force"
+            raise Invalid(f"{cls.KIND.name} {name}", f"can't be deleted: {reason}")
     location = cluster.locate()
     _wait(location, asyncio.run(_delete(location, wanted)))
 
 
 async def _apply(location: Location, read: Sequence[Manifest]) -> list[Awaited]:
-    async with location.store() as store:
+    async with location.store(create=True) as store:
         await _check_pools(store, read)
         return [await _put(store, manifest.resource) for manifest in read]
 
@@ -159,9 +167,13 @@ async def _check_pools(store: Store, read: Sequence[Manifest]) -> None:
         return
     there = {pool.name: pool for pool in (await store.list(IPPool)).items}
     after = there | {name: one.resource for name, one in given.items() if isinstance(one.resource, IPPool)}
+    addresses = [(node, text) for node in (await store.list(Node)).items for text in node.spec.addresses]
     for name, manifest in given.items():
         pool, before = after[name], there.get(name)
         where = f"{manifest.source}: {pool.key}"
+        for node, text in addresses:
+            if ip_address(text) in ip_network(pool.spec.cidr):
+                raise Invalid(where, f"spec.cidr: {pool.spec.cidr} has {text}, an address of node {node.name}")
         for other in after.values():
             if other.name != name and _overlap(pool, other):
                 raise Invalid(where, f"spec.cidr: {pool.spec.cidr} overlaps {other.spec.cidr} of IPPool {other.name}")

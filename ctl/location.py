@@ -11,8 +11,9 @@ from typing import TypeVar
 import click
 
 from ctl.failures import UNREACHABLE, Failure
+from datastore.memory import MemoryStore
 from datastore.store import Store
-from datastore.urls import open_store
+from datastore.urls import open_store, parse
 from lab.state import Folder, LabState, default_folder
 
 R = TypeVar("R")
@@ -27,8 +28,23 @@ class Location:
     folder: Folder | None
 
     @asynccontextmanager
-    async def store(self) -> AsyncIterator[Store]:
-        """The datastore, opened."""
+    async def store(self, *, create: bool = False) -> AsyncIterator[Store]:
+        """The datastore, opened. Where there is none, one is made only with `create`; otherwise it is as an empty one.
+
+        Raises:
+            Failure: it would be nobody else's, or there is not even a folder.
+        """
+        path = parse(self.url).path
+        if path is None:
+            raise Failure(
+                f"{self.url} is this command's alone, and empty", hint="give the cluster's own: sqlite:///..."
+            )
+        if not create and not path.parent.exists():
+            raise Failure(f"there is no folder {path.parent} for a datastore", UNREACHABLE, "mistyped?")
+        if not create and not path.exists():
+            click.echo(f"no datastore at {path} yet: an agent or `tortiectl apply` makes it", err=True)
+            yield MemoryStore()
+            return
         store = await open_store(self.url)
         try:
             yield store

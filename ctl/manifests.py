@@ -15,10 +15,12 @@ import yaml
 
 from datastore import codec
 from datastore.errors import Invalid
+from datastore.resources.ippool import IPPool
 from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.resources.value import Resource
 
 DEFAULT_NAMESPACE = "default"
+_OWN_GROUP = IPPool.KIND.group
 _SUFFIXES = (".yaml", ".yml", ".json")
 
 
@@ -35,13 +37,21 @@ class _Loader(yaml.CSafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """See `yaml.SafeLoader`."""
-        seen = set[object]()
+        seen = set[str]()
         for key, _ in node.value:
-            name = self.construct_object(key, deep=True)
-            if isinstance(name, Hashable) and name in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{name!r} stands twice", key.start_mark)
-            seen.add(name)
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key is no text", key.start_mark)
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+# Dates are text, as they are to kubectl: a name or a label may look like one.
+_Loader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for letter, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def read(paths: Iterable[str], namespace: str = "") -> list[Manifest]:
@@ -50,7 +60,14 @@ def read(paths: Iterable[str], namespace: str = "") -> list[Manifest]:
     Raises:
         Invalid: names file, object and field.
     """
-    return [_manifest(document, source, namespace) for path in paths for source, document in documents(path)]
+    found = [_manifest(document, source, namespace) for path in paths for source, document in documents(path)]
+    seen: dict[tuple[type[Resource], str], str] = {}
+    for one in found:
+        key = type(one.resource), one.resource.key
+        if key in seen:
+            raise Invalid(f"{one.source}: {one.resource.key}", f"is given twice, in {seen[key]} before")
+        seen[key] = one.source
+    return found
 
 
 def documents(path: str) -> Iterator[tuple[str, object]]:
@@ -65,14 +82,20 @@ def documents(path: str) -> Iterator[tuple[str, object]]:
                 yield from _items(source, document)
         except yaml.YAMLError as error:
             raise Invalid(source, f"is no YAML: {_one_line(error)}") from None
+        except RecursionError:
+            raise Invalid(source, "is no YAML: too deep") from None
+        except (ValueError, TypeError, OverflowError) as error:  # a value that isn't what its tag says
+            raise Invalid(source, f"is no YAML: {error}") from None
 
 
 def _texts(path: str) -> Iterator[tuple[str, str]]:
-    if path == "-":
-        yield "standard input", sys.stdin.read()
-        return
+    if not path:
+        raise Invalid("--filename", "is empty")
     place = Path(path)
     try:
+        if path == "-":
+            yield "standard input", sys.stdin.buffer.read().decode()
+            return
         files = sorted(one for one in place.iterdir() if one.suffix in _SUFFIXES) if place.is_dir() else [place]
         if not files:
             raise Invalid(path, f"has no file that ends in {', '.join(_SUFFIXES)}")
@@ -98,6 +121,7 @@ def _manifest(document: object, source: str, namespace: str) -> Manifest:
     try:
         resource = _with_namespace(codec.decode(document), namespace or DEFAULT_NAMESPACE)
         resource.check()
+        codec.encode(resource)  # a store keeps no more than so many bytes of one
         _check_known(resource)
     except Invalid as error:
         raise Invalid(f"{source}: {_name_of(document)}", str(error)) from None
@@ -112,11 +136,15 @@ def _with_namespace(resource: Resource, namespace: str) -> Resource:
 
 
 def _check_known(resource: Resource) -> None:
-    """A policy with a field that we have no name for would be enforced without it: refused, as kubectl does."""
-    if isinstance(resource, NetworkPolicy):
+    """A field that says nothing to us would be kept and not done: a policy would be enforced without it."""
+    if isinstance(resource, NetworkPolicy) or resource.KIND.group == _OWN_GROUP:
         unknown = [path for path in codec.unknown_paths(resource) if path.startswith("spec")]
         if unknown:
-            raise Invalid(unknown[0], "is no field of a NetworkPolicy")
+            raise Invalid(unknown[0], f"is no field of {_an(resource.KIND.name)}")
+
+
+def _an(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "AEIO" else f"a {noun}"
 
 
 def _name_of(document: object) -> str:

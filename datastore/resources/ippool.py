@@ -4,7 +4,7 @@ Fields, values and defaults are those of Calico's projectcalico.org/v3 IPPool
 (docs.tigera.io/calico/latest/reference/resources/ippool).
 """
 
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import ClassVar
 
 import msgspec
@@ -20,6 +20,11 @@ BLOCK_RANGE = {4: range(20, 33), 6: range(116, 129)}
 ENCAPSULATIONS = ("Always", "CrossSubnet", "Never")
 USES = ("Workload", "Tunnel", "LoadBalancer")
 ASSIGNMENT_MODES = ("Automatic", "Manual")
+_NOT_FOR_PODS = (
+    *map(ip_network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")),
+    *map(ip_network, ("::/96", "::ffff:0:0/96", "fe80::/10", "ff00::/8")),
+)
+"""This host, loopback, link-local (the pods' gateway is one), multicast and reserved; IPv4-mapped (RFC 6890)."""
 EVERYTHING = "all()"
 """The selector, in Calico's grammar, that selects everything."""
 
@@ -50,6 +55,8 @@ class IPPoolSpec(Value, frozen=True, kw_only=True):
             Invalid: names the field within the spec.
         """
         network = names.parse_cidr(self.cidr, "cidr")
+        if any(network.overlaps(other) for other in _NOT_FOR_PODS if other.version == network.version):
+            raise names.invalid("cidr", self.cidr, "has addresses that no pod can have")
         self._check_block_size(network)
         _check_choice("ipipMode", self.ipip_mode, ENCAPSULATIONS)
         _check_choice("vxlanMode", self.vxlan_mode, ENCAPSULATIONS)
