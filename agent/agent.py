@@ -27,9 +27,8 @@ from agent.publish import Publisher
 from agent.refresh import Refresher
 from agent.routes import RouteKeeper
 from agent.sync import KindSync
-from agent.upkeep import forget_idle_groups, give_back, pay_once, pay_what_is_owed
+from agent.upkeep import forget_idle_groups, give_back, pay_once, pay_what_is_owed, undo_incomplete
 from cni import removals
-from cni.detach import delete
 from cni.flows import Flows
 from cni.links import HostLinks
 from cni.node import Node
@@ -99,8 +98,10 @@ class Agent:
         """
         async with self._stack:
             await self._make()
+            reaping = asyncio.create_task(self._node.reaper.run())
+            self._stack.push_async_callback(_ended, reaping)
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._node.reaper.run())
+                tasks.create_task(_without_end(reaping))
                 await self._become_part_of_the_cluster()
                 for sync in self._syncs:
                     tasks.create_task(sync.run())
@@ -188,12 +189,12 @@ class Agent:
         log.info("in sync; %d differences from what the kernel had", len(found))
 
     async def _finish_what_was_left(self) -> None:
-        for record in [record for record in self._node.records.all() if not record.complete]:
-            log.info("undoing the ADD of %s/%s, which died half-way", record.namespace, record.pod)
-            await delete(self._node, record.attachment)
+        await undo_incomplete(self._node)
         await pay_once(self._node, self._tombstones)
-        complete = [record for record in self._node.records.all() if record.complete]
-        await _until_the_store_answers("publish endpoints", lambda: self._publisher.reconcile(complete))
+        await _until_the_store_answers("publish endpoints", self._reconcile)
+
+    async def _reconcile(self) -> None:
+        await self._publisher.reconcile([record for record in self._node.records.all() if record.complete])
 
     async def _serve(self) -> None:
         self._stack.push_async_callback(lambda: removals.ended(self._node))
@@ -277,6 +278,17 @@ async def _until_the_store_answers(what: str, work: Callable[[], Awaitable[T]]) 
         except StoreError as error:
             log.warning("can't %s yet: %s", what, error)
             await asyncio.sleep(_AGAIN_S)
+
+
+async def _without_end(task: asyncio.Task[None]) -> None:
+    """Wait for a task without ending it when this is cancelled."""
+    await asyncio.shield(task)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """End a task that others need until they have ended themselves."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _addresses_of(index: int) -> tuple[Address, ...]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import resource
 import signal
 import sys
 
@@ -16,6 +17,8 @@ def main() -> None:
     """The console script."""
     options = parse(sys.argv[1:])
     sys.setswitchinterval(_SWITCH_S)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # 1024, the usual soft limit, is for select(2)
     logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     sys.exit(asyncio.run(_run(options)))
 

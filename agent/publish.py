@@ -7,7 +7,7 @@ import msgspec
 
 from agent.endpoints import endpoint_key, endpoint_name, resource_of
 from cni.records import Record
-from datastore.errors import AlreadyExists, Conflict, NotFound, StoreError, Unknown
+from datastore.errors import AlreadyExists, Conflict, Invalid, NotFound, StoreError, Unknown
 from datastore.resources.workloadendpoint import WorkloadEndpoint
 from datastore.store import Store, Where
 
@@ -57,7 +57,10 @@ class Publisher:
         for key, record in wanted.items():
             found_or_none = there.get(key)
             if found_or_none is None or found_or_none.spec != resource_of(record, self._node).spec:
-                await self._publish(record)
+                try:
+                    await self._publish(record)
+                except Invalid as error:
+                    log.error("%s can't be published, so other nodes don't know it: %s", key, error)
             else:
                 self._written[key] = found_or_none
 

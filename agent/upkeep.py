@@ -5,11 +5,11 @@ import logging
 
 from agent.dataplane import Dataplane
 from agent.identity import NodeObject
-from cni.detach import replay
+from cni.detach import remove, replay
 from cni.node import Node
 from cni.tombstones import Tombstones
 from datastore.errors import StoreError
-from ipam.errors import IpamError
+from ipam.errors import HandleBusy, IpamError
 from kernel.errors import KernelError
 from policy.compiler import Compiler
 
@@ -31,10 +31,27 @@ async def pay_what_is_owed(node: Node, tombstones: Tombstones) -> None:
 async def pay_once(node: Node, tombstones: Tombstones) -> None:
     """Replay the journal and the tombstones once."""
     try:
+        await undo_incomplete(node)
         await replay(node)
         await tombstones.replay(node)
     except KernelError as error:
         log.warning("removals wait: %s", error)
+
+
+async def undo_incomplete(node: Node) -> None:
+    """Undo ADDs that died half-way: those whose handle nobody holds, and that are incomplete still once it is ours."""
+    for record in [record for record in node.records.all() if not record.complete]:
+        try:
+            async with node.handles.hold(record.attachment.handle, wait_s=0) as hold:
+                now = node.records.read(record.attachment)
+                if now is None or now.complete:
+                    continue
+                log.info("undoing the ADD of %s/%s, which died half-way", now.namespace, now.pod)
+                await remove(node, record.attachment, hold)
+        except HandleBusy:
+            continue  # it is under way
+        except (IpamError, KernelError) as error:
+            log.warning("the ADD of %s isn't undone yet: %s", record.attachment.handle, error)
 
 
 async def give_back(node: Node, node_object: NodeObject) -> None:

@@ -103,7 +103,7 @@ async def _again(node: Node, call: Call, hold: Hold, before: Record) -> Result:
     Raises:
         CniError: it has other addresses than this ADD asks for.
     """
-    held = await node.allocator.assign(_owner(node, call), _wanted(call), hold)
+    held = await node.allocator.assign(_owner(node, call), _wanted(call), hold, again=True)
     record = msgspec.structs.replace(before, held=_texts(held))
     if record.addresses != before.addresses:
         raise InternalError("the attachment exists with other addresses", ", ".join(map(str, before.addresses)))

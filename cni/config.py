@@ -27,9 +27,9 @@ DEFAULT_VERSION = "0.1.0"
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
 _NAME_MAX = 253
-_INTERFACE_MAX = 15
-"""Characters of a link's name: IFNAMSIZ is 16 with its NUL."""
 _MTU_RANGE = range(68, 65536)
+_MTU_IPV6 = 1280
+"""The least that IPv6 lives with (RFC 8200 section 5); below, the kernel takes it away from the link."""
 _BOOLEANS = {"true": True, "false": False}
 _DRIVERLESS = frozenset({"etcdv3", "etcd", "kubernetes", "postgresql"})
 _REQUIRED = {
@@ -177,6 +177,9 @@ def parse(environment: Mapping[str, str], stdin: bytes) -> Call:
     _check_config(config)
     container = environment.get("CNI_CONTAINERID", "")
     interface = environment.get("CNI_IFNAME", "")
+    assign_ipv6 = _boolean(config.ipam.assign_ipv6, "ipam.assign_ipv6")
+    if assign_ipv6 and config.mtu and config.mtu < _MTU_IPV6:
+        raise InvalidConfig(f"mtu {config.mtu} is too small for IPv6", f"which ipam.assign_ipv6 asks for: {_MTU_IPV6}")
     return Call(
         command=command,
         attachment=Attachment(config.name, container, interface),
@@ -184,7 +187,7 @@ def parse(environment: Mapping[str, str], stdin: bytes) -> Call:
         pod=_pod(environment.get("CNI_ARGS", ""), container),
         config=config,
         assign_ipv4=_boolean(config.ipam.assign_ipv4, "ipam.assign_ipv4"),
-        assign_ipv6=_boolean(config.ipam.assign_ipv6, "ipam.assign_ipv6"),
+        assign_ipv6=assign_ipv6,
     )
 
 
@@ -203,9 +206,11 @@ def _check_environment(environment: Mapping[str, str]) -> None:
     if container and not is_name(container):
         raise InvalidEnvironment("CNI_CONTAINERID has characters that are not allowed", container[:80])
     interface = environment.get("CNI_IFNAME", "")
-    wrong = len(interface.encode()) > _INTERFACE_MAX or interface in (".", "..")
-    if wrong or any(letter in "/:" or letter.isspace() or not letter.isprintable() for letter in interface):
-        raise InvalidEnvironment("CNI_IFNAME is no interface name", interface[:80])
+    try:
+        if interface:
+            names.check_interface(interface, "CNI_IFNAME")
+    except Invalid as error:
+        raise InvalidEnvironment(str(error)) from None
 
 
 def _decode(stdin: bytes) -> Netconf:
@@ -233,6 +238,10 @@ def _check_config(config: Netconf) -> None:
         raise InvalidConfig("invalid characters found in network name", config.name[:80])
     if config.mtu and config.mtu not in _MTU_RANGE:
         raise InvalidConfig(f"mtu {config.mtu} is no MTU", "0 lets tortie choose; otherwise 68 to 65535")
+    for key in ("interfaces", "ips", "routes"):
+        rows = (config.previous or {}).get(key)
+        if rows is not None and not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
+            raise InvalidConfig(f"prevResult.{key} is no list of objects")
     try:
         _check_args(config.args.cni)
     except Invalid as error:

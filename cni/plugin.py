@@ -11,7 +11,15 @@ from dataclasses import dataclass
 
 from cni import attach, removals
 from cni.config import NEWEST_VERSION, SUPPORTED_VERSIONS, Attachment, Call, parse, version_of
-from cni.errors import CniError, InternalError, InvalidEnvironment, InvalidNamespace, NotAvailable, TryAgainLater
+from cni.errors import (
+    CniError,
+    IncompatibleVersion,
+    InternalError,
+    InvalidEnvironment,
+    InvalidNamespace,
+    NotAvailable,
+    TryAgainLater,
+)
 from cni.node import Node
 from cni.request import Request
 from cni.tombstones import Tombstones
@@ -63,6 +71,8 @@ class Plugin:
             case "DEL":
                 return await self._delete(call)
             case "STATUS":
+                if call.config.cni_version == "1.0.0":
+                    raise IncompatibleVersion("STATUS came with CNI 1.1.0", "the configuration says 1.0.0")
                 if self.not_ready:
                     raise NotAvailable("ADD can't be served", self.not_ready)
                 return Output(0)
@@ -72,8 +82,8 @@ class Plugin:
     async def _add(self, call: Call, request: Request) -> Output:
         if self.not_ready:
             raise TryAgainLater("ADD can't be served yet", self.not_ready)
-        if self._tombstones is not None:
-            await self._tombstones.replay(self._node, call.attachment)
+        if self._tombstones is not None and await self._tombstones.replay(self._node, call.attachment):
+            raise TryAgainLater("an earlier removal of this attachment is still owed", "it was left as a tombstone")
         inside = _inside(call, request)
         task = asyncio.current_task()
         if task is not None:

@@ -27,7 +27,7 @@
 #include <unistd.h>
 
 enum { BAD_ENVIRONMENT = 4, IO_FAILURE = 5, TRY_AGAIN_LATER = 11, NOT_AVAILABLE = 50 };
-enum { REQUEST_MAX = 16 << 20, ANSWER_MAX = 16 << 20, WAIT_S = 180, WAIT_DEL_S = 20 };
+enum { REQUEST_MAX = 16 << 20, ANSWER_MAX = 16 << 20, WAIT_S = 180, WAIT_DEL_S = 20, WAIT_STATUS_S = 2 };
 
 static const char *const DEFAULT_SOCKET = "/run/tortie/cni.sock";
 static const char *const VERSIONS = "\"1.0.0\",\"1.1.0\"";
@@ -239,7 +239,8 @@ int main(int argc, char **argv) {
     append(&request, "", 1);
     if (read_stdin(&request)) return fail(IO_FAILURE, "standard input can't be read", strerror(errno));
 
-    int fd = connect_to(path, strcmp(command, "DEL") ? WAIT_S : WAIT_DEL_S), status = -1;
+    int wait_s = !strcmp(command, "DEL") ? WAIT_DEL_S : !strcmp(command, "STATUS") ? WAIT_STATUS_S : WAIT_S;
+    int fd = connect_to(path, wait_s), status = -1;
     if (fd >= 0 && !send_request(fd, &request, netns, netlink)) status = answer(fd);
     return status >= 0 ? status : without_agent(command, path, &request, errno);
 }

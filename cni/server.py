@@ -20,6 +20,12 @@ log = logging.getLogger(__name__)
 _LENGTH = struct.Struct("=I")
 _FDS_MAX = 4
 _CHUNK = 1 << 18
+_CALLS_MAX = 128
+"""Calls at once; each has some ten descriptors, and more would only queue for the same locks. The rest wait to be
+accepted, where a relay waits, too."""
+_FULL_PAUSE_S = 0.1
+_FINISH_S = 10.0
+"""How long calls may go on when the server closes; then they are cancelled, and ADDs undo themselves."""
 _READ_S = 10.0
 """A relay sends its request at once; who doesn't is no relay."""
 
@@ -31,6 +37,9 @@ class Server:
         self._plugin = plugin
         self._path = path
         self._calls: set[asyncio.Task[None]] = set()
+        """Connections that are being served."""
+        self._running: set[asyncio.Task[Output]] = set()
+        """What the plugin does for them."""
         self._listener: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
 
@@ -55,12 +64,24 @@ class Server:
             await asyncio.gather(self._accepting, return_exceptions=True)
         if self._listener is not None:
             self._listener.close()
-        await asyncio.gather(*self._calls, return_exceptions=True)
+        for _ in range(2):
+            if self._calls:
+                await asyncio.wait(tuple(self._calls), timeout=_FINISH_S)
+                for call in self._running:
+                    log.warning("a call is cancelled, for this agent ends")
+                    call.cancel()
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            connection, _ = await loop.sock_accept(listener)
+            if len(self._calls) >= _CALLS_MAX:
+                await asyncio.wait(tuple(self._calls), return_when=asyncio.FIRST_COMPLETED)
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except OSError as error:  # no descriptors left, above all: others will close theirs
+                log.error("no call can be accepted just now: %s", error)
+                await asyncio.sleep(_FULL_PAUSE_S)
+                continue
             task = asyncio.create_task(self._serve(connection))
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
@@ -86,6 +107,8 @@ class Server:
 
     async def _run(self, request: Request, connection: socket.socket) -> Output:
         call = asyncio.ensure_future(self._plugin.run(request))
+        self._running.add(call)
+        call.add_done_callback(self._running.discard)
         gone = asyncio.ensure_future(_readable(connection))
         try:
             await asyncio.wait((call, gone), return_when=asyncio.FIRST_COMPLETED)

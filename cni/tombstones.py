@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cni.config import Attachment, parse
-from cni.detach import delete
+from cni.detach import remove
 from cni.errors import CniError
 from cni.node import Node
 from cni.request import BadFrame
@@ -33,8 +33,11 @@ class Tombstones:
             if only is not None and attachment != only:
                 continue
             try:
-                await delete(node, attachment)
-                path.unlink(missing_ok=True)
+                async with node.handles.hold(attachment.handle) as hold:
+                    if not path.exists():
+                        continue  # carried out while we waited, and the attachment may have been added again since
+                    await remove(node, attachment, hold)
+                    path.unlink(missing_ok=True)
                 log.info("carried out the DEL of %s that was left while no agent answered", attachment.handle)
             except (HandleBusy, KernelError) as error:
                 left += 1

@@ -106,11 +106,12 @@ class Allocator:
         """This node's addresses in other nodes' blocks."""
         return self._mirror.borrowed()
 
-    async def assign(self, owner: Owner, wanted: Wanted, hold: Hold) -> tuple[Held, ...]:
+    async def assign(self, owner: Owner, wanted: Wanted, hold: Hold, *, again: bool = False) -> tuple[Held, ...]:
         """One address of each family wanted, persisted; all of them or none.
 
         What the handle had before stays its own, adopted, also when another family fails: `hold` stays uncertain then,
-        as it does whenever an outcome isn't known, and the next look-up of the handle is a fresh one.
+        as it does whenever an outcome isn't known, and the next look-up of the handle is a fresh one. With `again` this
+        one is fresh, too: the handle may have what another process gave it.
 
         Raises:
             NoPool, NoAddress: and nothing new was assigned.
@@ -118,7 +119,7 @@ class Allocator:
             StoreError: the store can't be used.
         """
         pools = await self._eligible(wanted)
-        known = await self.find(owner.handle) if hold.uncertain else self._mirror.of_handle(owner.handle)
+        known = await self.find(owner.handle) if hold.uncertain or again else self._mirror.of_handle(owner.handle)
         hold.intend()
         tries = [self._assign_family(owner, family, pools[family], known) for family in wanted.families]
         outcomes = await asyncio.gather(*tries, return_exceptions=True)

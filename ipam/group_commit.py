@@ -4,6 +4,7 @@ Changes that arrive while a write flies wait for it and go together into the nex
 never waits. Each is told its own outcome:
 
     written                 the change is in the store
+    nothing to write        told once the store has the block just as the mirror has it
     it can't apply          BlockFull and the like: told at once, the others go on
     the block moved on      an assign is sent back to choose again from the pools (`Moved`), a release tries again here
     the answer was lost     read again; whose id is there has won; the rest writes again at the revision just read, so
@@ -135,9 +136,17 @@ class BlockWriter:
                 return
             changed, batch = self._apply(self.block, batch)
             must_write = bool(lost_at) or any(member.change.must_write for member in batch)
-            if not batch or (changed is self.block and not must_write):
-                self._tell(batch, self.block)
+            if not batch:
                 return
+            if changed is self.block and not must_write:
+                # There is no compare-and-swap that a stale mirror would lose.
+                fresh = await self._get(lost=False)
+                if fresh is not None and fresh.record.revision == self.block.record.revision:
+                    self._tell(batch, self.block)
+                    return
+                self.block = fresh
+                self.version += 1
+                continue
             base = self.block.record.revision
             try:
                 self.block = Block(await self._store.update(changed.record), changed.network)

@@ -73,8 +73,8 @@ class Handles:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @asynccontextmanager
-    async def hold(self, handle: str) -> AsyncIterator[Hold]:
-        """Be the only one who works on this handle.
+    async def hold(self, handle: str, wait_s: float | None = None) -> AsyncIterator[Hold]:
+        """Be the only one who works on this handle; waits for others as long as the handles were told, or `wait_s`.
 
         Raises:
             HandleBusy: somebody else still is, after the wait.
@@ -82,9 +82,10 @@ class Handles:
         row = self._rows.setdefault(handle, _Row(asyncio.Lock()))
         row.users += 1
         try:
-            async with asyncio.timeout(self._wait_s) as limit, row.lock:
+            wait_s = self._wait_s if wait_s is None else wait_s
+            async with asyncio.timeout(wait_s) as limit, row.lock:
                 limit.reschedule(None)
-                hold = await self._lock_file(handle)
+                hold = await self._lock_file(handle, wait_s)
                 try:
                     yield hold
                 finally:
@@ -106,9 +107,9 @@ class Handles:
     def _path(self, handle: str) -> Path:
         return self._folder / hashlib.sha256(handle.encode()).hexdigest()[:40]
 
-    async def _lock_file(self, handle: str) -> Hold:
+    async def _lock_file(self, handle: str, wait_s: float) -> Hold:
         path = self._path(handle)
-        for _ in range(int(self._wait_s / _POLL_S) + 1):
+        for _ in range(int(wait_s / _POLL_S) + 1):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

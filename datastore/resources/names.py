@@ -13,6 +13,7 @@ from datastore.errors import Invalid
 
 _LABEL_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(rf"{_LABEL_NAME.pattern}(\.{_LABEL_NAME.pattern})*")
+_INTERFACE = re.compile(r"[A-Za-z0-9_.@-]{1,15}")
 _POD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _QUALIFIED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 
@@ -56,6 +57,16 @@ def check_pod_name(value: str, path: str) -> None:
     """
     if len(value) > SUBDOMAIN_MAX or not _POD.fullmatch(value):
         raise invalid(path, value, f"is no name (letters, digits, -, _ and ., at most {SUBDOMAIN_MAX})")
+
+
+def check_interface(value: str, path: str) -> None:
+    """A link's name: 15 bytes (IFNAMSIZ, linux/if.h) of those that mean nothing in a rule, a path or a format string.
+
+    Raises:
+        Invalid: with `path`.
+    """
+    if not _INTERFACE.fullmatch(value) or value in (".", ".."):
+        raise invalid(path, value, "is no interface's name (1 to 15 of letters, digits, -, _, . and @)")
 
 
 def check_label_key(key: str, path: str) -> None:

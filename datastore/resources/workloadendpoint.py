@@ -13,9 +13,6 @@ from datastore.resources import names
 from datastore.resources.networkpolicy import PROTOCOLS, check_port, check_port_name
 from datastore.resources.value import Kind, Resource, Value, check_below
 
-_INTERFACE = re.compile(r"[A-Za-z0-9_.@-]{1,15}")
-"""At most 15 bytes (IFNAMSIZ is 16 with its NUL, linux/if.h); of the characters dev_valid_name allows, those that mean
-nothing in a rule or a path."""
 _CONTAINER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """CNI SPEC, section 2: CNI_CONTAINERID, and network names alike."""
 
@@ -66,8 +63,7 @@ class WorkloadEndpointSpec(Value, frozen=True, kw_only=True):
             if not _CONTAINER_ID.fullmatch(text):
                 raise names.invalid(field, text, "is no name as CNI allows it")
         for field, text in (("interface", self.interface), ("hostInterface", self.host_interface)):
-            if not _INTERFACE.fullmatch(text) or text in (".", ".."):
-                raise names.invalid(field, text, "is no interface's name")
+            names.check_interface(text, field)
         if "\0" in self.netns:
             raise names.invalid("netns", self.netns, "is no path")
         for index, text in enumerate(self.addresses):

@@ -29,6 +29,7 @@ from ipam.allocator import Allocator
 from ipam.handles import Handles
 from kernel import netns
 from kernel.batch import NETLINK_NETFILTER, NetlinkSocket
+from kernel.errors import KernelError
 from kernel.links import GATEWAY_IPV4
 from tests.sandbox import Namespace, namespaces
 
@@ -48,6 +49,13 @@ class Endpoints(NoEndpoints):
 
     async def withdraw(self, record: Record) -> None:
         self.told.append(f"withdraw {record.container_id}")
+
+
+class Stubborn(HostLinks):
+    """A kernel that refuses to take a link down."""
+
+    def retire(self, name: str) -> None:
+        raise KernelError("Operation not permitted")
 
 
 @dataclass

@@ -11,15 +11,13 @@ import pytest
 
 from cni import removals
 from cni.flows import Flows
-from cni.links import HostLinks
 from datastore.memory import MemoryStore
 from datastore.resources.value import Resource
 from datastore.store import Listing, Where
 from ipam.allocator import Settings
 from ipam.block import Address
 from kernel.batch import NETLINK_NETFILTER, NetlinkSocket
-from kernel.errors import KernelError
-from tests.cni.node import ATTACHMENT, Running, World, fill, worlds
+from tests.cni.node import ATTACHMENT, Running, Stubborn, World, fill, worlds
 from tests.sandbox import needs_sandbox
 
 pytestmark = [needs_sandbox, pytest.mark.kernel]
@@ -131,13 +129,6 @@ def test_links_leave_by_themselves_after_a_delete(world: World) -> None:
                 await asyncio.sleep(0.02)
 
     world.run(scenario)
-
-
-class Stubborn(HostLinks):
-    """A kernel that refuses to take a link down."""
-
-    def retire(self, name: str) -> None:
-        raise KernelError("Operation not permitted")
 
 
 def test_a_delete_that_cannot_take_the_link_down_says_so_and_the_next_one_finishes_it(world: World) -> None:

@@ -3,11 +3,13 @@
 import asyncio
 import json
 import os
+import resource
 import socket
 import struct
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +21,8 @@ from cni.records import Record
 from cni.server import Server
 from cni.standalone import NoPolicy
 from cni.tombstones import Tombstones
-from tests.cni.node import CONFIG, Running, World, descriptors, fill, worlds
+from kernel.batch import NetlinkSocket
+from tests.cni.node import CONFIG, Running, Stubborn, World, descriptors, fill, worlds
 from tests.sandbox import needs_sandbox
 
 pytestmark = [needs_sandbox, pytest.mark.kernel]
@@ -162,6 +165,89 @@ def test_an_add_carries_out_its_own_tombstone_first(world: World) -> None:
 
     owned, left = world.run(scenario)
     assert (owned, left) == (["net:c1:eth0"] * 2, 0)
+
+
+def test_a_tombstone_that_was_carried_out_while_its_handle_was_busy_is_not_carried_out_again(world: World) -> None:
+    async def scenario(running: Running) -> tuple[list[str], int]:
+        await fill(world.store, **POOLS)
+        await running.add()
+        await execute(WAYS["relay"], environment(world, "DEL"))
+        tombstones = Tombstones(world.state / "cni.sock")
+        async with running.node.handles.hold("net:c1:eth0"):
+            replaying = asyncio.ensure_future(tombstones.replay(running.node))
+            await asyncio.sleep(0.1)  # it has listed the tombstone and waits for the handle
+            for path in world.state.glob("tombstones/*"):
+                path.unlink()  # as an ADD of the same attachment does that came first
+        return await running.owned(), await replaying
+
+    assert world.run(scenario) == (["net:c1:eth0"] * 2, 0)
+
+
+def test_an_add_whose_tombstone_cannot_be_carried_out_is_told_to_come_again(world: World) -> None:
+    async def scenario(running: Running) -> dict[str, object]:
+        await fill(world.store, **POOLS)
+        await running.add()
+        await execute(WAYS["relay"], environment(world, "DEL"))
+        links = running.node.links
+        with closing(NetlinkSocket.open()) as sock:
+            running.node.links = Stubborn(sock, sock)
+            refused = await running.refused()
+        running.node.links = links
+        return refused
+
+    refused = world.run(scenario)
+    assert (refused["code"], "still owed" in str(refused["msg"])) == (11, True)
+
+
+def test_a_server_without_descriptors_answers_once_there_are_some_again(world: World) -> None:
+    async def scenario(running: Running) -> int:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        command = ["sh", "-c", 'sleep 0.2; exec "$0"', *WAYS["relay"]]
+        asking = asyncio.ensure_future(execute(command, environment(world, "STATUS")))
+        await asyncio.sleep(0.1)  # the process is there, and has not called yet
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors() - 1, hard))
+        await asyncio.sleep(0.3)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        status, _ = await asking
+        return status
+
+    assert served(world, scenario) == 0
+
+
+def test_a_server_that_closes_ends_a_call_that_does_not_end_by_itself(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cni.server._FINISH_S", 0.1)
+
+    class Never(NoPolicy):
+        reached = asyncio.Event()
+
+        async def admit(self, record: Record) -> None:
+            self.reached.set()
+            await asyncio.Event().wait()
+
+    world.policy = gate = Never()
+
+    async def scenario(running: Running) -> tuple[int, bytes, list[str]]:
+        await fill(world.store, **POOLS)
+        server = Server(running.plugin, world.state / "cni.sock")
+        await server.start()
+        adding = asyncio.ensure_future(execute(WAYS["relay"], environment(world, "ADD")))
+        await gate.reached.wait()
+        async with asyncio.timeout(10):
+            await server.close()
+        return *(await adding), await running.owned()
+
+    status, _, owned = world.run(scenario)
+    assert (status, owned) == (1, [])
+
+
+def test_status_is_for_configurations_of_its_version(world: World) -> None:
+    async def scenario(running: Running) -> list[int]:
+        told = [await running.call("STATUS", cniVersion=version) for version in ("1.0.0", "1.1.0")]
+        return [output.status and json.loads(output.stdout)["code"] for output in told]
+
+    assert world.run(scenario) == [1, 0]
 
 
 def test_what_is_no_tombstone_is_removed_and_told(world: World, caplog: pytest.LogCaptureFixture) -> None:

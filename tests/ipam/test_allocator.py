@@ -382,3 +382,37 @@ class TestGiveBack:
         await node.allocator.give_back(withdraw)
         assert given[0].block != held.block
         assert set((await owners(world.store)).values()) == {"b"}
+
+
+class TestAnotherProcess:
+    """`python -m cni` assigns and releases beside the agent, which doesn't watch its own blocks."""
+
+    async def test_what_it_assigned_is_released_although_the_mirror_lacks_it(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/16", None))
+        agent, beside = await world.node(), await world.node()
+        await world.add(agent, "a")
+        await beside.allocator.load()
+        (held,) = await world.add(beside, "b")
+        await agent.allocator.release([held])
+        assert set((await owners(world.store)).values()) == {"a"}
+
+    async def test_what_it_assigned_is_adopted_by_who_asks_again(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/16", None))
+        agent, beside = await world.node(), await world.node()
+        await world.add(agent, "a")
+        await beside.allocator.load()
+        (held,) = await world.add(beside, "b")
+        async with agent.handles.hold("b") as hold:
+            (adopted,) = await agent.allocator.assign(Owner("b", "node-1"), V4, hold, again=True)
+            hold.settle()
+        assert adopted.address == held.address
+        assert len(await owners(world.store)) == 2
+
+    async def test_releasing_what_has_gone_reads_the_block_once_and_writes_nothing(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/16", None))
+        node = await world.node()
+        held = await world.add(node, "a")
+        await node.allocator.release(held)
+        (before,) = (await world.store.list(IPBlock)).items
+        await node.allocator.release(held)
+        assert (await world.store.list(IPBlock)).items == (before,)
