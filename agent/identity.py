@@ -32,7 +32,7 @@ class NameTaken(Exception):
     def __init__(self, name: str, machine: str) -> None:
         super().__init__(
             f"node name {name!r} belongs to machine {machine!r}; choose another name, "
-            f"or, if that machine is gone, run `tortiectl delete node {name}`"
+            f"or, if that machine is gone, run `tortiectl delete nodes.tortie.dev {name} --force`"
         )
         self.name = name
         self.machine = machine

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from agent.endpoints import endpoint_name
@@ -125,3 +126,11 @@ async def test_with_the_store_away_withdrawing_says_so() -> None:
     await publisher.withdraw(record())
     with pytest.raises(NotFound):
         await store.get(WorkloadEndpoint, endpoint_name(record()), "shop")
+
+
+async def test_an_endpoint_that_cannot_be_published_keeps_no_other_from_it() -> None:
+    store = MemoryStore()
+    publisher = Publisher(store, "node-1")
+    odd = msgspec.structs.replace(record("odd", "10.65.0.2"), interface="eth+1")
+    await publisher.reconcile([odd, record()])
+    assert set(await stored(store)) == {"db"}

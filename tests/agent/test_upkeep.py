@@ -1,10 +1,58 @@
-"""What an agent does now and then, once due: owed removals, idle groups."""
+"""What an agent does now and then, once due: ADDs that died, owed removals, idle groups."""
 
 import asyncio
+from collections.abc import Iterator
+from pathlib import Path
 
-from agent.upkeep import forget_idle_groups
+import msgspec
+import pytest
+
+from agent.upkeep import forget_idle_groups, undo_incomplete
+from cni import removals
 from policy.model import EndpointId
 from tests.agent.test_dataplane import DB_FROM_API, Node
+from tests.cni.node import ATTACHMENT, Running, World, fill, worlds
+from tests.sandbox import needs_sandbox
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with worlds(tmp_path) as made:
+        yield made
+
+
+async def half_done(running: Running) -> None:
+    """An attachment whose record says that its ADD has not ended."""
+    await fill(running.world.store, v4="10.65.0.0/24", v6="fd65::/64")
+    await running.add()
+    record = running.node.records.read(ATTACHMENT)
+    assert record is not None
+    running.node.records.write(msgspec.structs.replace(record, complete=False))
+
+
+@needs_sandbox
+@pytest.mark.kernel
+def test_an_add_that_died_half_way_is_undone(world: World) -> None:
+    async def scenario(running: Running) -> list[str]:
+        await half_done(running)
+        await undo_incomplete(running.node)
+        await removals.ended(running.node)
+        return await running.owned()
+
+    assert world.run(scenario) == []
+
+
+@needs_sandbox
+@pytest.mark.kernel
+def test_an_add_that_is_under_way_is_left_alone(world: World) -> None:
+    async def scenario(running: Running) -> list[str]:
+        await half_done(running)
+        async with running.node.handles.hold(ATTACHMENT.handle):
+            async with asyncio.timeout(1):
+                await undo_incomplete(running.node)
+        return await running.owned()
+
+    assert world.run(scenario) == [ATTACHMENT.handle] * 2
 
 
 async def test_chains_and_sets_of_a_group_without_pods_go_after_a_while_and_not_at_once() -> None:
