@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from cni.config import SUPPORTED_VERSIONS, is_name
 
-_LIMIT_S = 120
+LIMIT_S = 120
 """A plugin's time, as a kubelet's: four minutes for ADD, two for DEL; ours are quicker."""
 
 Document = dict[str, Any]
@@ -89,6 +89,7 @@ class Chain:
         cache: Path,
         environment: Mapping[str, str],
         prefix: Sequence[str] = (),
+        limit_s: float = LIMIT_S,
     ) -> None:
         self._conflist = conflist
         self._path = tuple(path)
@@ -96,6 +97,7 @@ class Chain:
         self._environment = dict(environment)
         self._prefix = tuple(prefix)
         """A command that runs each plugin elsewhere, such as nsenter with its arguments."""
+        self._limit_s = limit_s
 
     def add(self, container: Container) -> Document:
         """Attach; gives the last plugin's result. What a failed ADD left is deleted again.
@@ -157,7 +159,7 @@ class Chain:
                 env=environment,
                 capture_output=True,
                 check=False,
-                timeout=_LIMIT_S,
+                timeout=self._limit_s,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ChainError(f"{program} could not be run: {error}") from error

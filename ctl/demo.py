@@ -14,12 +14,14 @@ from datastore import codec
 from lab import agents, topology
 from lab import demo as story
 from lab.probing import Outcome
-from lab.state import Folder, LabState, default_folder
+from lab.state import Folder, LabError, LabState, default_folder
 from policy.evaluate import evaluate
 from policy.model import Protocol
 from policy.snapshot import Cluster
 
 _UNEXPECTED = 1
+_KEPT = "kept"
+"""In the folder of a lab that its user wanted to keep."""
 
 
 @click.command()
@@ -29,7 +31,12 @@ _UNEXPECTED = 1
 def demo(nodes: int, keep: bool, state: Path | None) -> int:
     """A three-node cluster on this machine: pods, a policy, traffic tried and explained, and away again."""
     folder = Folder(state or default_folder().with_name(default_folder().name.replace("lab", "demo")))
-    topology.down(folder)
+    before = folder.read()
+    if state is None and not (folder.path / _KEPT).exists():
+        topology.down(folder)  # of a demo that was killed
+    elif before is not None and before.holder.process.alive:
+        hint = f"end it: tortiectl lab down --state {folder.path}; or take another --state"
+        raise LabError(f"a lab runs at {folder.path} already", hint)
     began = time.monotonic()
     with _lab(folder, max(nodes, 3), keep=keep) as made:
         agreed = _show(folder, made)
@@ -41,7 +48,10 @@ def demo(nodes: int, keep: bool, state: Path | None) -> int:
 def _lab(folder: Folder, nodes: int, *, keep: bool) -> Iterator[LabState]:
     _say("nodes", f"{nodes} network namespaces, an agent in each, SQLite between them")
     try:
-        yield topology.up(folder, nodes)
+        made = topology.up(folder, nodes)
+        if keep:
+            (folder.path / _KEPT).touch()
+        yield made
     finally:
         if not keep:
             topology.down(folder)

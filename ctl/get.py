@@ -78,7 +78,7 @@ def get(
     wanted = None if all_namespaces or not cls.KIND.namespaced else namespace
     found = asyncio.run(_read(location, cls, wanted))
     if name is not None:
-        found = [one for one in found if _name(one) == name]
+        found = [one for one in found if name in (one.name, _name(one))]
         if not found:
             key = f"{cls.KIND.name} {namespace}/{name}" if cls.KIND.namespaced else f"{cls.KIND.name} {name}"
             raise Failure(f"{key} is not in the datastore", 1, f"list them: tortiectl get {kind} -A")
@@ -86,10 +86,10 @@ def get(
         _table(found, with_namespace=wanted is None and cls.KIND.namespaced)
     elif form == "name":
         for one in found:
-            click.echo(f"{cls.KIND.plural}/{_name(one)}")
+            click.echo(f"{cls.KIND.plural}/{_name(one) if cls is Pod else one.name}")
     else:
         documents = [_document(one, as_pod=cls is Pod) for one in found]
-        output.print_objects(documents, form, alone=name is not None)
+        output.print_objects(documents, form, alone=name is not None and len(found) == 1)
 
 
 async def _read(location: Location, kind: type[Resource], namespace: str | None) -> list[Resource]:

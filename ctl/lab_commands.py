@@ -1,5 +1,6 @@
 """lab: a cluster on this machine, its pods, and probes between them."""
 
+import math
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from datastore.errors import Invalid
 from lab import agents, pods, probing, topology
 
 _NOT_READY = 1
+_WAIT_LEAST_S, _WAIT_MOST_S = 0.1, 60.0
 
 
 @click.command()
@@ -49,12 +51,24 @@ def status(cluster: Choice) -> int:
         said = agents.status(folder, node.name)
         alive = node.agent is not None and node.agent.process.alive
         word = "ready" if said and said.get("ready") else "starting" if alive else "agent not running"
+        if not node.keeper.process.alive:
+            word = "namespaces not kept"
         ready = ready and word == "ready"
         said = said or {}
         cells = [said.get(key, "-") for key in ("pods", "owed", "repairs", "iptables")]
         rows.append([node.name, word, node.addresses[0], *cells, ",".join(said.get("blocks", [])) or "-"])
     output.table(["NODE", "STATUS", "ADDRESS", "PODS", "OWED", "REPAIRS", "IPTABLES", "BLOCKS"], rows)
     return 0 if ready else _NOT_READY
+
+
+@click.command()
+@click.argument("node")
+@cluster_options
+def restart(node: str, cluster: Choice) -> None:
+    """Start the agent of NODE again, ended first if it still runs; returns when it serves."""
+    folder = cluster.folder()
+    agents.start(folder, folder.running(), node)
+    click.echo(f"{node} serves")
 
 
 @click.command()
@@ -103,10 +117,19 @@ def execute(pod: str, command: Sequence[str], cluster: Choice) -> int:
 @click.argument("source")
 @click.argument("destination")
 @click.argument("port")
-@click.option("--wait", "wait_s", default=probing.WAIT_S, show_default=True, help="Seconds to wait for an answer.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(_WAIT_LEAST_S, _WAIT_MOST_S),
+    default=probing.WAIT_S,
+    show_default=True,
+    help="Seconds to wait for an answer.",
+)
 @cluster_options
 def probe(source: str, destination: str, port: str, wait_s: float, cluster: Choice) -> int:
     """Try PORT[/UDP|/SCTP] from pod NS/NAME to pod NS/NAME or an IP, with real packets; exit 0 allowed, 1 denied."""
+    if not math.isfinite(wait_s):
+        raise click.BadParameter(f"{wait_s} is no time", param_hint="--wait")
     target, here = probing.Target.parse(port), named(source)
     there = named(destination) if "/" in destination else _address(destination)
     folder = cluster.folder()
@@ -140,4 +163,7 @@ def _label(text: str) -> tuple[str, str]:
 def _address(text: str) -> str:
     from datastore.resources.names import parse_address
 
-    return str(parse_address(text, "DESTINATION"))
+    address = parse_address(text, "DESTINATION")
+    if address.is_multicast or address.is_unspecified:
+        raise Invalid("DESTINATION", f"{text!r} is nobody's own address")
+    return str(address)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import unquote
 
 import click
 
@@ -69,7 +70,7 @@ class Choice:
         if self.state is not None:
             return Folder(Path(os.path.abspath(self.state)))
         if self.datastore and self.datastore.startswith(_SQLITE) and self.datastore.endswith("/tortie.db"):
-            beside = Path(self.datastore.removeprefix(_SQLITE)).parent
+            beside = Path(unquote(self.datastore.removeprefix(_SQLITE))).parent
             if (beside / "lab.json").exists():
                 return Folder(beside)
         return Folder(default_folder())

@@ -23,6 +23,7 @@ _GROUPS: Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]] = {
             "up": ("ctl.lab_commands:up", "Make the lab: nodes, datastore, agents."),
             "down": ("ctl.lab_commands:down", "End the lab; nothing of it remains."),
             "status": ("ctl.lab_commands:status", "How the lab's nodes are."),
+            "restart": ("ctl.lab_commands:restart", "Start a node's agent again."),
             "run": ("ctl.lab_commands:run", "Make a pod that listens on its ports."),
             "rm": ("ctl.lab_commands:rm", "Remove a pod."),
             "exec": ("ctl.lab_commands:execute", "Run a command in a pod."),

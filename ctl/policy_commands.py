@@ -14,11 +14,12 @@ from ctl.lab_commands import named
 from ctl.location import Choice, Location, cluster_options
 from datastore.errors import Invalid
 from datastore.resources.kubernetes import KubernetesNode, Namespace, Pod
+from datastore.resources.names import parse_address
 from datastore.resources.networkpolicy import NetworkPolicy, check_port
 from datastore.resources.node import Node
 from datastore.resources.value import Resource
 from datastore.resources.workloadendpoint import WorkloadEndpoint
-from policy.evaluate import NoVerdict
+from policy.evaluate import NoVerdict, pairs
 from policy.evaluate import evaluate as judge
 from policy.model import Protocol
 from policy.snapshot import Cluster, of_resources
@@ -42,16 +43,21 @@ class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @click.option("--port", required=True, metavar="PORT[/PROTOCOL]", help="Such as 5432 or 53/UDP.")
 @cluster_options
 def explain(source: str, destination: str, port: str, cluster: Choice) -> int:
-    """Whether pod SOURCE (NS/NAME) may open PORT of DESTINATION (NS/NAME or an IP), and what decides; exit 0 or 1."""
+    """Whether pod SOURCE (NS/NAME) may open PORT of DESTINATION (NS/NAME or an IP), and what decides; exit 0 or 1.
+
+    Where IPv4 and IPv6 differ, both are told, and exit 1 says that one is denied.
+    """
     from lab.probing import Target
 
     target = Target.parse(port)
     named(source)
     known = asyncio.run(snapshot(cluster.locate()))
-    verdict = _judged(known, source, destination, target.port, Protocol(target.protocol))
-    for line in _lines(known, source, destination, verdict):
-        click.echo(line)
-    return 0 if verdict.allowed else 1
+    verdicts = _judged(known, source, destination, target.port, Protocol(target.protocol))
+    told = [_lines(known, source, destination, verdict) for verdict in verdicts]
+    alike = len({tuple(lines[1:]) for lines in told}) == 1
+    for lines in told[:1] if alike else told:
+        click.echo("\n".join(lines))
+    return 0 if all(verdict.allowed for verdict in verdicts) else 1
 
 
 @click.command()
@@ -93,9 +99,13 @@ def _answered(known: Cluster, probe: Probe, where: str) -> Verdict:
         raise Invalid(where, str(error)) from None
 
 
-def _judged(known: Cluster, source: str, destination: str, port: int, protocol: Protocol) -> Verdict:
+def _judged(known: Cluster, source: str, destination: str, port: int, protocol: Protocol) -> list[Verdict]:
+    """The verdict of each family that both ends have."""
     try:
-        return judge(known.snapshot, known.end(source), known.end(destination), port, protocol)
+        if "/" not in destination:
+            parse_address(destination, "DESTINATION")
+        ends = known.end(source), known.end(destination)
+        return [judge(known.snapshot, *ends, port, protocol, pair=pair) for pair in pairs(known.snapshot, *ends)]
     except (NoVerdict, ValueError) as error:
         raise Failure(str(error), hint="list pods: tortiectl get pods -A") from None
 

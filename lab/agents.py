@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -26,6 +27,8 @@ APPLIED_S = 10.0
 """How long an agent may take to apply a change before a command gives up waiting."""
 TIMED_OUT = 5
 """The exit status that says so."""
+_END_S = 25.0
+"""How long an agent may take to end: ADDs that run are waited for, then undone."""
 _REFRESH_S = 5
 _LENGTH = struct.Struct("=I")
 
@@ -65,11 +68,14 @@ def start_all(folder: Folder, state: LabState) -> LabState:
 
 
 def start(folder: Folder, state: LabState, name: str) -> LabState:
-    """Start one node's agent again and wait until it serves.
+    """Start one node's agent again, ended first if it still runs, and wait until it serves.
 
     Raises:
         LabError: it doesn't.
     """
+    before = state.node(name).agent
+    if before is not None:
+        _end(before)
     node = _started(folder, state, state.node(name))
     nodes = tuple(node if one.name == name else one for one in state.nodes)
     state = msgspec.structs.replace(state, nodes=nodes)
@@ -92,21 +98,26 @@ def wait_applied(folder: Folder, state: LabState, awaited: Iterable[Awaited]) ->
     Raises:
         LabError: one hasn't within ten seconds; status 5.
     """
-    wanted = list(awaited)
+    wanted, limit = list(awaited), time.monotonic() + APPLIED_S
     running = [node for node in state.nodes if node.agent is not None and node.agent.process.alive]
     questions = [(node, one) for node in running for one in wanted]
     with ThreadPoolExecutor(max_workers=len(running) or 1) as pool:
-        answers = list(pool.map(lambda question: _is_applied(folder, *question), questions))
-    late = {node.name for (node, _), applied in zip(questions, answers, strict=True) if not applied}
+        answers = list(pool.map(lambda one: _is_applied(folder, one[0], one[1], limit), questions))
+    late = {
+        node.name
+        for (node, _), applied in zip(questions, answers, strict=True)
+        if not applied and node.agent is not None and node.agent.process.alive
+    }
     if late:
         hint = f"look at {folder.log(min(late))}"
         raise LabError(f"not applied within {APPLIED_S:g} s on {', '.join(sorted(late))}", hint, TIMED_OUT)
 
 
-def _is_applied(folder: Folder, node: LabNode, wanted: Awaited) -> bool:
+def _is_applied(folder: Folder, node: LabNode, wanted: Awaited, limit: float) -> bool:
+    left_s = max(0.1, limit - time.monotonic())
     try:
-        return bool(_ask(folder.control(node.name), {"applied": asdict(wanted)}, APPLIED_S + 2).get("applied"))
-    except OSError:
+        return bool(_ask(folder.control(node.name), {"applied": asdict(wanted)}, left_s).get("applied"))
+    except (OSError, ValueError):
         return False
 
 
@@ -119,6 +130,14 @@ def _ask(path: Path, question: Mapping[str, Any], limit_s: float) -> Mapping[str
         with agent.makefile("rb") as answers:
             (length,) = _LENGTH.unpack(answers.read(_LENGTH.size).ljust(_LENGTH.size, b"\0"))
             return cast("Mapping[str, Any]", json.loads(answers.read(length) or b"{}"))
+
+
+def _end(agent: ProcessRecord) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        agent.process.end(number)
+        limit = time.monotonic() + _END_S
+        while agent.process.alive and time.monotonic() < limit:
+            time.sleep(0.02)
 
 
 def _started(folder: Folder, state: LabState, node: LabNode) -> LabNode:
@@ -153,5 +172,6 @@ def _wait(folder: Folder, node: LabNode) -> None:
         if said is not None and said.get("ready"):
             return
         time.sleep(0.05)
-    lines = folder.log(node.name).read_text(errors="replace").splitlines()
+    log = folder.log(node.name).read_text(errors="replace").splitlines()
+    lines = [line.strip(" |+-") for line in log if line.strip(" |+-")]
     raise LabError(f"the agent of {node.name} doesn't serve: {lines[-1] if lines else 'it said nothing'}")

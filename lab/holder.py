@@ -7,13 +7,14 @@ a user namespace, in which that user is root.
 Sources: unshare(1), nsenter(1), mount_namespaces(7), user_namespaces(7).
 """
 
+import contextlib
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kernel.process import Process
-from lab.state import LabError, LabState, ProcessRecord
+from lab.state import Folder, LabError, LabState, ProcessRecord
 
 _PREPARE = """
 set -e
@@ -31,11 +32,13 @@ exec sleep infinity
 """
 """$1 is the lab's folder: where /run hides it, it is bound at its own path again, by a descriptor opened before
 (-c: mount would look up where the descriptor points to, which by then is the tmpfs; -n: it would leave /run/mount)."""
+_IDENTITY = "TORTIE_LAB"
+"""In a keeper's environment: which lab it is of."""
 _APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 _CLONE = Path("/proc/sys/kernel/unprivileged_userns_clone")
 
 
-def start_outer(folder: Path) -> tuple[ProcessRecord, bool]:
+def start_outer(folder: Folder) -> tuple[ProcessRecord, bool]:
     """The outer namespaces; gives the process that keeps them and whether they are a user's, not root's.
 
     Raises:
@@ -49,7 +52,7 @@ def start_outer(folder: Path) -> tuple[ProcessRecord, bool]:
     return _keep(("unshare", flags), folder), rootless
 
 
-def start_node(state: LabState, folder: Path) -> ProcessRecord:
+def start_node(state: LabState, folder: Folder) -> ProcessRecord:
     """A node's namespaces, inside the outer ones.
 
     Raises:
@@ -70,10 +73,21 @@ def namespace_path(keeper: ProcessRecord, name: str) -> str:
     return f"/proc/{keeper.pid}/root/run/netns/{name}"
 
 
-def _keep(inside: Sequence[str], folder: Path) -> ProcessRecord:
-    environment = {**os.environ, "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
+def keepers(identity: str) -> Iterator[Process]:
+    """Every process that keeps namespaces of the lab with this identity, also one that no file names yet."""
+    wanted = f"{_IDENTITY}={identity}".encode()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                    yield Process.of(int(entry.name))
+
+
+def _keep(inside: Sequence[str], folder: Folder) -> ProcessRecord:
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    environment = {**os.environ, "PATH": path, _IDENTITY: folder.identity}
     process = subprocess.Popen(
-        (*inside, "sh", "-c", _PREPARE, "sh", str(folder)),
+        (*inside, "sh", "-c", _PREPARE, "sh", str(folder.path)),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -44,7 +44,10 @@ _CONFLIST = {
     ],
 }
 _CHECKOUT = Path(__file__).resolve().parents[1] / "build" / "cni"
+_DIGITS = 5
 _PUBLISHED_S = 10.0
+_PLUGIN_S = 30.0
+"""How long one call of the plugin may take, with an agent that hangs."""
 _LOOK_AGAIN_S = 0.02
 
 
@@ -67,7 +70,7 @@ class Port:
         number, slash, protocol = rest.partition("/")
         if colon:
             check_port_name(name, "--port")
-        if not (number.isascii() and number.isdigit()):
+        if not (number.isascii() and number.isdigit() and len(number) <= _DIGITS):
             raise names.invalid("--port", text, "is no port; write [name:]number[/TCP|UDP|SCTP]")
         check_port(int(number), "--port")
         if slash and protocol.upper() not in PROTOCOLS:
@@ -100,6 +103,13 @@ class NewPod:
         names.check_label_name(self.namespace, "namespace")
         names.check_subdomain(self.name, "name")
         names.check_labels(self.labels, "--label")
+        for what, found in (
+            ("listened on", [f"{port.number}/{port.protocol}" for port in self.ports]),
+            ("named", [port.name for port in self.ports if port.name]),
+        ):
+            twice = next((one for one in found if found.count(one) > 1), None)
+            if twice is not None:
+                raise names.invalid("--port", twice, f"is {what} twice")
 
     def extra(self) -> dict[str, object]:
         """What of it goes to the plugin beside CNI_ARGS: labels by the CNI conventions, named ports as ours."""
@@ -116,10 +126,9 @@ def run(folder: Folder, state: LabState, wanted: NewPod) -> LabPod:
         Invalid: a name or label that is none.
     """
     wanted.check()
-    called = f"{wanted.namespace}/{wanted.name}"
-    if folder.pod(wanted.namespace, wanted.name) is not None:
-        raise LabError(f"pod {called} exists", f"remove it: tortiectl lab rm {called}")
     home = state.node(wanted.node) if wanted.node else _emptiest(folder, state)
+    if not _is_served(home):
+        raise LabError(f"the agent of {home.name} doesn't run", f"start it: tortiectl lab restart {home.name}", 3)
     identity = secrets.token_hex(8)
     pod = LabPod(
         namespace=wanted.namespace,
@@ -130,10 +139,13 @@ def run(folder: Folder, state: LabState, wanted: NewPod) -> LabPod:
         args=f"IgnoreUnknown=1;K8S_POD_NAMESPACE={wanted.namespace};K8S_POD_NAME={wanted.name}",
         extra=wanted.extra(),
     )
+    with folder.locked():
+        _check_new(folder, pod)
+        folder.write_pod(pod)
     try:
         pod = _make(folder, state, home, pod, wanted.ports)
     except BaseException:
-        _clear(folder, state, home, pod)
+        _undo(folder, state, home, pod)
         raise
     asyncio.run(_until_published(folder, state, pod))
     return pod
@@ -181,7 +193,6 @@ def execute(state: LabState, pod: LabPod, command: Sequence[str]) -> int:
 def _make(folder: Folder, state: LabState, home: LabNode, pod: LabPod, ports: Sequence[Port]) -> LabPod:
     runner = CommandRunner(enter(home.keeper, rootless=state.rootless))
     runner.run(("ip", "netns", "add", pod.netns))
-    folder.write_pod(pod)
     try:
         _chain(folder, state, home).add(_container(home, pod))
     except ChainError as error:
@@ -204,13 +215,30 @@ def _serve(state: LabState, pod: LabPod, ports: Sequence[Port]) -> ProcessRecord
     )
     if process.stdout is None or process.stdout.readline().strip() != "ready":
         _, stderr = process.communicate()
-        raise LabError(f"{pod.namespace}/{pod.name} can't listen: {stderr.strip().splitlines()[-1:]}")
+        said = (stderr.strip().splitlines() or ["no message"])[-1]
+        raise LabError(f"{pod.namespace}/{pod.name} can't listen: {said}")
     for pipe in (process.stdout, process.stderr):
         if pipe is not None:
             pipe.close()
     process.returncode = 0  # it outlives this process on purpose
     found = Process.of(process.pid)
     return ProcessRecord(found.pid, found.start)
+
+
+def _check_new(folder: Folder, pod: LabPod) -> None:
+    if folder.pod(pod.namespace, pod.name) is not None:
+        called = f"{pod.namespace}/{pod.name}"
+        raise LabError(f"pod {called} exists", f"remove it: tortiectl lab rm {called}")
+
+
+def _undo(folder: Folder, state: LabState, home: LabNode, pod: LabPod) -> None:
+    """Remove what there is of a pod that couldn't be made; where the plugin fails it stays known, for `lab rm`."""
+    try:
+        if Path(namespace_path(home.keeper, pod.netns)).exists():
+            _chain(folder, state, home).delete(_container(home, pod))
+    except ChainError:
+        return
+    _clear(folder, state, home, pod)
 
 
 def _clear(folder: Folder, state: LabState, home: LabNode, pod: LabPod) -> None:
@@ -226,7 +254,8 @@ def _clear(folder: Folder, state: LabState, home: LabNode, pod: LabPod) -> None:
 def _chain(folder: Folder, state: LabState, home: LabNode) -> Chain:
     conflist = read_conflist(folder.conflist.read_text(), str(folder.conflist))
     environment = {"PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
-    return Chain(conflist, [_plugins(folder)], folder.results, environment, enter(home.keeper, rootless=state.rootless))
+    prefix = enter(home.keeper, rootless=state.rootless)
+    return Chain(conflist, [_plugins(folder)], folder.results, environment, prefix, _PLUGIN_S)
 
 
 def _plugins(folder: Folder) -> Path:
@@ -253,8 +282,13 @@ def _container(home: LabNode, pod: LabPod) -> Container:
 
 
 def _emptiest(folder: Folder, state: LabState) -> LabNode:
+    """Of the nodes whose agent runs, if one does, that with the fewest pods."""
     pods = [pod.node for pod in folder.pods()]
-    return min(state.nodes, key=lambda node: pods.count(node.name))
+    return min(state.nodes, key=lambda node: (not _is_served(node), pods.count(node.name)))
+
+
+def _is_served(node: LabNode) -> bool:
+    return node.agent is not None and node.agent.process.alive
 
 
 def _endpoint(pod: LabPod) -> agents.Awaited:

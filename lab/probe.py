@@ -42,19 +42,30 @@ def _tcp(family: int, address: str, port: int, seconds: float) -> str:
 
 def _udp(family: int, address: str, port: int, seconds: float) -> str:
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        sock.connect((address, port))
+        if not _connected(sock, address, port):
+            return "silent"
         return _again(sock, lambda: sock.send(b"tortie"), lambda data: data == b"tortie", seconds)
 
 
 def _sctp(family: int, address: str, port: int, seconds: float) -> str:
     source_port = random.randrange(20000, 60000)  # noqa: S311  # only to tell probes apart
     with socket.socket(family, socket.SOCK_RAW, sctp.PROTOCOL) as sock:
-        sock.connect((address, 0))
+        if not _connected(sock, address, 0):
+            return "silent"
         header = 0 if family == socket.AF_INET6 else 20
         packet = sctp.init(source_port, port, tag=source_port)
         return _again(
             sock, lambda: sock.send(packet), lambda data: sctp.is_init_ack(data[header:], source_port, port), seconds
         )
+
+
+def _connected(sock: socket.socket, address: str, port: int) -> bool:
+    """Whether there is a way to the address at all."""
+    try:
+        sock.connect((address, port))
+    except OSError:
+        return False
+    return True
 
 
 def _again(sock: socket.socket, send: Callable[[], object], is_answer: Callable[[bytes], bool], seconds: float) -> str:

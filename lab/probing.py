@@ -14,6 +14,7 @@ from kernel.process import Process
 from lab.pods import inside, known
 from lab.state import Folder, LabError, LabPod, LabState
 
+_DIGITS = 5
 WAIT_S = 2.0
 """How long a probe waits for an answer: a TCP handshake whose first packet was lost is tried again after a second."""
 _SPARE_S = 20.0
@@ -35,8 +36,8 @@ class Target:
             Invalid: it is none.
         """
         number, slash, protocol = text.partition("/")
-        if not (number.isascii() and number.isdigit()):
-            raise Invalid("PORT", f"{text!r} is no port; write number[/UDP|/SCTP]")
+        if not (number.isascii() and number.isdigit() and len(number) <= _DIGITS):
+            raise Invalid("PORT", f"{text[:80]!r} is no port; write number[/UDP|/SCTP]")
         check_port(int(number), "PORT")
         if slash and protocol.upper() not in PROTOCOLS:
             raise Invalid("PORT", f"{protocol!r} is no protocol of {', '.join(PROTOCOLS)}")

@@ -1,9 +1,12 @@
 """What a lab consists of: a folder, and in it a file that says which processes, nodes and pods there are."""
 
 import contextlib
+import fcntl
 import os
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 
@@ -90,7 +93,7 @@ class Folder:
     @property
     def datastore(self) -> str:
         """The address of the lab's datastore."""
-        return f"sqlite://{self.path}/tortie.db"
+        return f"sqlite://{quote(str(self.path))}/tortie.db"
 
     @property
     def conflist(self) -> Path:
@@ -129,11 +132,32 @@ class Folder:
         try:
             if self.path.exists() and any(self.path.iterdir()):
                 raise LabError(f"{self.path} is not empty, and no lab's", "choose another --state", 2)
-            (self.path / "pods").mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._identity.write_text(secrets.token_hex(8))
+            (self.path / "pods").mkdir(mode=0o700, exist_ok=True)
             (self.path / "nodes").mkdir(mode=0o700, exist_ok=True)
             self.path.chmod(0o700)
         except OSError as error:
             raise LabError(f"{self.path} can't be made: {error.strerror}", "choose another --state") from error
+
+    @property
+    def identity(self) -> str:
+        """What the keepers of this folder's lab carry in their environment; empty where there never was a lab."""
+        try:
+            return self._identity.read_text()
+        except OSError:
+            return ""
+
+    @property
+    def _identity(self) -> Path:
+        return self.path / "lab.id"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """One command at a time, for what must be looked at and changed in one go."""
+        with (self.path / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def read(self) -> LabState | None:
         """The lab of this folder, running or not; None if there never was one."""
@@ -141,6 +165,8 @@ class Folder:
             return msgspec.json.decode((self.path / "lab.json").read_bytes(), type=LabState)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise LabError(f"{self.path} is no lab's folder: {error.strerror}", "choose another --state", 2) from error
         except msgspec.DecodeError as error:
             raise LabError(f"{self.path}/lab.json can't be read: {error}", f"remove {self.path}") from error
 

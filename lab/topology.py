@@ -7,6 +7,8 @@ tort...       tort...                    pods
 """
 
 import asyncio
+import contextlib
+import os
 import secrets
 import shutil
 import signal
@@ -19,12 +21,12 @@ from datastore.errors import AlreadyExists
 from datastore.resources.ippool import IPPool, IPPoolSpec
 from datastore.resources.value import Metadata
 from datastore.urls import open_store
-from kernel.process import in_mount_namespaces, mount_namespace
+from kernel.process import Process, in_mount_namespaces, mount_namespace
 from kernel.runner import CommandRunner
 from lab import agents
-from lab.holder import enter, start_node, start_outer
+from lab.holder import enter, keepers, start_node, start_outer
 from lab.pods import write_conflist
-from lab.state import MAX_NODES, SUBNET_IPV4, SUBNET_IPV6, Folder, LabError, LabNode, LabState, ProcessRecord
+from lab.state import MAX_NODES, SUBNET_IPV4, SUBNET_IPV6, Folder, LabError, LabNode, LabState
 
 POOLS = {"default-ipv4": "10.65.0.0/16", "default-ipv6": "fd65::/48"}
 _END_S = 5.0
@@ -42,8 +44,7 @@ def up(folder: Folder, nodes: int) -> LabState:
     before = folder.read()
     if before is not None and before.holder.process.alive:
         raise LabError(f"a lab runs at {folder.path} already", "end it: tortiectl lab down")
-    if before is not None:
-        down(folder)
+    down(folder)
     folder.make()
     try:
         return _make(folder, nodes)
@@ -59,21 +60,23 @@ def down(folder: Folder) -> list[str]:
     Raises:
         LabError: a process doesn't end.
     """
-    state = folder.read()
-    if state is None:
+    state, identity, pods = folder.read(), folder.identity, folder.pods()
+    if state is None and not identity:
         return []
-    ended = [f"node {node.name}" for node in state.nodes] + [f"pod {pod.namespace}/{pod.name}" for pod in folder.pods()]
-    for node in state.nodes:
+    nodes = state.nodes if state is not None else ()
+    for node in nodes:
         if node.agent is not None:
             node.agent.process.end(signal.SIGTERM)
-    keepers = [state.holder, *(node.keeper for node in state.nodes)]
-    _end(keepers)
+    recorded = [record for node in nodes for record in (node.keeper, node.agent)] + [pod.server for pod in pods]
+    if state is not None:
+        recorded.append(state.holder)
+    _end(identity, [record.process for record in recorded if record is not None and record.process.alive])
     shutil.rmtree(folder.path)
-    return ended
+    return [f"node {node.name}" for node in nodes] + [f"pod {pod.namespace}/{pod.name}" for pod in pods]
 
 
 def _make(folder: Folder, count: int) -> LabState:
-    holder, rootless = start_outer(folder.path)
+    holder, rootless = start_outer(folder)
     state = LabState(holder=holder, rootless=rootless)
     folder.write(state)
     outside = CommandRunner(enter(holder, rootless=rootless))
@@ -90,7 +93,7 @@ def _make(folder: Folder, count: int) -> LabState:
 def _node(folder: Folder, state: LabState, number: int) -> LabNode:
     name = f"node-{number}"
     folder.of_node(name).mkdir(mode=0o700, exist_ok=True)
-    keeper = start_node(state, folder.path)
+    keeper = start_node(state, folder)
     addresses = (f"{SUBNET_IPV4}{number}", f"{SUBNET_IPV6}{number}")
     outside = CommandRunner(enter(state.holder, rootless=state.rootless))
     inside = CommandRunner(enter(keeper, rootless=state.rootless))
@@ -117,16 +120,26 @@ async def _write_pools(folder: Folder) -> None:
         await store.close()
 
 
-def _end(keepers: Iterable[ProcessRecord]) -> None:
-    """End whatever is in the keepers' mount namespaces, keepers last."""
-    alive = [keeper.process for keeper in keepers if keeper.process.alive]
-    inodes = frozenset(mount_namespace(process.pid) for process in alive)
-    for process in [*in_mount_namespaces(inodes), *alive]:
-        process.end()
+def _end(identity: str, recorded: Iterable[Process]) -> None:
+    """End the lab's processes: those recorded, its keepers, and whatever is in a mount namespace with one of them.
+
+    A keeper that has just been started may still be in the mount namespace that everybody else is in: ours is left out.
+    """
+    ours = {mount_namespace(os.getpid())}
+    with contextlib.suppress(OSError):
+        ours.add(mount_namespace(1))
+    inodes: set[int] = set()
     limit = time.monotonic() + _END_S
-    while left := list(in_mount_namespaces(inodes)):
+    while True:
+        left = {process for process in {*recorded, *keepers(identity)} if process.alive}
+        for process in left:
+            with contextlib.suppress(OSError):
+                inodes.add(mount_namespace(process.pid))
+        left.update(in_mount_namespaces(frozenset(inodes - ours)))
+        if not left:
+            return
         if time.monotonic() > limit:
-            raise LabError(f"process {left[0].pid} doesn't end", f"look at /proc/{left[0].pid}")
+            raise LabError(f"process {min(one.pid for one in left)} doesn't end", "end it by hand, and try again")
         for process in left:
             process.end()
         time.sleep(0.01)

@@ -55,7 +55,7 @@ async def test_the_same_machine_takes_its_name_up_again(world: World, tmp_path: 
 async def test_another_machine_is_refused_until_the_node_is_deleted(world: World, tmp_path: Path) -> None:
     await world.object.claim()
     other = World(tmp_path, "m2", world.store)
-    with pytest.raises(NameTaken, match="tortiectl delete nodes.tortie.dev node-1 --force") as refused:
+    with pytest.raises(NameTaken, match=r"tortiectl delete nodes.tortie.dev node-1 --force") as refused:
         await other.object.claim()
     assert refused.value.machine == "m1"
     await world.store.delete(await world.node())
