@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
+from urllib.parse import quote
 
 import grpc
 import grpc.aio
@@ -89,7 +90,7 @@ class IpamClient:
 @asynccontextmanager
 async def connect(path: Path) -> AsyncIterator[IpamClient]:
     """A client of the service at a socket."""
-    async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
+    async with grpc.aio.insecure_channel(f"unix:{quote(str(path))}") as channel:
         # The generated types have a second stub, for aio channels, that exists for type checkers alone.
         yield IpamClient(cast("ipam_pb2_grpc.IpamAsyncStub", ipam_pb2_grpc.IpamStub(channel)), path)
 

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 import grpc
 import grpc.aio
@@ -154,7 +155,7 @@ class IpamServer:
         """Listen; only the socket's owner may connect."""
         before = os.umask(0o177)
         try:
-            self._server.add_insecure_port(f"unix:{path}")
+            self._server.add_insecure_port(f"unix:{quote(str(path))}")
             await self._server.start()
         finally:
             os.umask(before)

@@ -27,7 +27,7 @@ FLOW = """
 import socket, sys, time
 with socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM) as sock:
     sock.connect((sys.argv[1], int(sys.argv[2])))
-    sock.settimeout(0.5)
+    sock.settimeout(3)
     print("ready", flush=True)
     lost = sent = 0
     while True:

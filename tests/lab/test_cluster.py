@@ -1,11 +1,16 @@
 """A cluster as its users see it: pods, addresses, routes, policies by protocol and port, explained as enforced."""
 
 import json
+import os
+import signal
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address, ip_network
 
 import pytest
 
+from lab.state import LabError
 from tests.lab.cluster import Cluster
 
 ALLOW_API = """
@@ -17,6 +22,14 @@ spec:
   ingress:
   - from: [{podSelector: {matchLabels: {app: api}}}]
     ports: [{port: 5432}]
+"""
+ONLY_IPV4 = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: db, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: db}}
+  ingress: [{from: [{ipBlock: {cidr: 10.65.0.0/16}}]}]
 """
 
 
@@ -248,3 +261,78 @@ def test_status_says_that_every_node_is_ready(cluster: Cluster) -> None:
     said = cluster.ctl("lab", "status")
     assert said.status == 0
     assert [line.split()[:2] for line in said.out.splitlines()[1:]] == [[f"node-{n}", "ready"] for n in (1, 2, 3)]
+
+
+def test_a_pod_that_cannot_listen_leaves_nothing_and_its_name_is_free(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("sys.executable", "/bin/false")  # what its server is run by
+        with pytest.raises(LabError, match="shop/a can't listen"):
+            cluster.run("shop/a", ports=["80"], node="node-1")
+    assert cluster.folder.pods() == []
+    items = json.loads(cluster.done("ipam", "list", "-o", "json"))["items"]
+    assert [item for item in items if item["pod"] == "a"] == []
+    cluster.run("shop/a", ports=["80"], node="node-1")
+
+
+@pytest.mark.parametrize("ports", [["80", "80/TCP"], ["a:80", "a:81"]])
+def test_ports_that_stand_twice_are_refused(cluster: Cluster, ports: list[str]) -> None:
+    said = cluster.ctl("lab", "run", "shop/a", *(word for port in ports for word in ("--port", port)))
+    assert (said.status, "twice" in said.err) == (2, True)
+    assert cluster.folder.pods() == []
+
+
+def test_of_several_pods_with_one_name_made_at_once_one_comes_to_be(cluster: Cluster) -> None:
+    with ThreadPoolExecutor(max_workers=3) as pool:
+        said = list(pool.map(lambda _: cluster.ctl("lab", "run", "shop/dup"), range(3)))
+    assert sorted(one.status for one in said) == [0, 1, 1]
+    assert len(cluster.folder.pods()) == 1
+
+
+def test_a_node_without_its_agent_gets_no_pod_until_it_is_started_again(cluster: Cluster) -> None:
+    cluster.run("shop/a", node="node-1")
+    cluster.run("shop/b", node="node-2")
+    cluster.kill_agent("node-3")
+    assert "on node-3" not in cluster.done("lab", "run", "shop/c")
+    refused = cluster.ctl("lab", "run", "shop/d", "--node", "node-3")
+    assert (refused.status, "tortiectl lab restart node-3" in refused.err) == (3, True)
+    assert cluster.done("lab", "restart", "node-3") == "node-3 serves\n"
+    cluster.run("shop/d", node="node-3")
+
+
+def test_an_agent_that_hangs_is_not_waited_for_longer_than_said(cluster: Cluster) -> None:
+    agent = cluster.node("node-2").agent
+    assert agent is not None
+    os.kill(agent.pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        policies = [ALLOW_API.replace("name: db", f"name: db{number}") for number in range(4)]
+        said = cluster.ctl("apply", "-f", "-", stdin="---".join(policies))
+        assert (said.status, "node-2" in said.err) == (5, True)
+        assert time.monotonic() - began < 14
+    finally:
+        os.kill(agent.pid, signal.SIGCONT)
+
+
+def test_where_the_families_differ_explain_tells_both_and_agrees_with_packets(cluster: Cluster) -> None:
+    cluster.run("shop/web", {"app": "web"}, node="node-1")
+    cluster.run("shop/db", {"app": "db"}, ["5432"], node="node-2")
+    cluster.done("apply", "-f", "-", stdin=ONLY_IPV4)
+    told = cluster.ctl("policy", "explain", "shop/web", "shop/db", "--port", "5432")
+    assert (told.status, told.out.count("ALLOWED  shop/web"), told.out.count("DENIED  shop/web")) == (1, 1, 1)
+    assert cluster.ctl("lab", "probe", "shop/web", "shop/db", "5432").status == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(("--wait", "nan", "10.0.0.1", "80"), id="no time"),
+        pytest.param(("--wait", "-1", "10.0.0.1", "80"), id="a time before now"),
+        pytest.param(("ff02::1", "80/UDP"), id="a group's address"),
+        pytest.param(("10.0.0.1", "9" * 5000), id="a port of 5000 digits"),
+    ],
+)
+def test_a_probe_of_nonsense_is_refused_in_a_line(cluster: Cluster, arguments: tuple[str, ...]) -> None:
+    said = cluster.ctl("lab", "probe", "shop/web", *arguments)
+    assert (said.status, said.err.count("\n")) == (2, 1)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import msgspec
 import pytest
 
 from kernel.process import Process, in_mount_namespaces, mount_namespace
-from lab import topology
+from lab import pods, topology
+from lab.holder import keepers
 from lab.state import Folder, LabError, ProcessRecord
 from tests.lab.cluster import Cluster
 from tests.sandbox import needs_sandbox
@@ -87,6 +89,32 @@ def test_a_lab_whose_holder_was_killed_is_cleared_away_by_the_next(folder: Folde
         while record.process.alive:
             pass
     assert topology.up(folder, 1).holder != state.holder
+
+
+def test_down_ends_the_pods_of_a_node_whose_keeper_was_killed(folder: Folder) -> None:
+    state = topology.up(folder, 1)
+    pod = pods.run(folder, state, pods.NewPod("shop", "web", ports=(pods.Port(80),)))
+    assert pod.server is not None
+    keeper = state.nodes[0].keeper.process
+    keeper.end()
+    while keeper.alive:
+        pass
+    topology.down(folder)
+    assert not pod.server.process.alive
+
+
+@pytest.mark.parametrize("after_s", [0.3, 0.5, 0.7, 0.9])
+def test_a_lab_that_was_killed_while_it_was_being_made_is_cleared_away(folder: Folder, after_s: float) -> None:
+    program = str(Path(sys.executable).with_name("tortiectl"))
+    with subprocess.Popen(
+        (program, "lab", "up", "--state", str(folder.path)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as making:
+        time.sleep(after_s)  # so far and no further: wherever that is
+        making.kill()
+    identity = folder.identity
+    topology.down(folder)
+    assert not folder.path.exists()
+    assert not identity or list(keepers(identity)) == []
 
 
 def test_down_ends_no_process_that_only_has_a_pid_of_the_labs(folder: Folder) -> None:
@@ -186,3 +214,28 @@ def test_where_namespaces_are_refused_it_says_so_and_what_to_do(as_nobody: tuple
     assert "Operation not permitted" in done.stderr
     assert ("sudo " if user == "nobody" else "--privileged") in done.stderr
     assert not (place / "d").exists()
+
+
+def test_a_folder_whose_name_means_something_in_an_address_is_a_folder_like_any_other() -> None:
+    folder = Folder(Path(tempfile.mkdtemp(prefix="tt-odd-")) / "a %41#?b")
+    try:
+        topology.up(folder, 1)
+        assert (folder.path / "tortie.db").exists()
+        assert Cluster(folder).ctl("get", "nodes.tortie.dev", "--datastore", folder.datastore).out.count("node-1") == 1
+    finally:
+        topology.down(folder)
+        shutil.rmtree(folder.path.parent)
+
+
+@pytest.mark.parametrize("command", [("lab", "status"), ("lab", "up"), ("get", "pods")])
+def test_a_state_that_is_no_folder_is_refused_in_a_line(tmp_path: Path, command: tuple[str, ...]) -> None:
+    (tmp_path / "file").touch()
+    said = Cluster(Folder(tmp_path / "file")).ctl(*command)
+    assert (said.status, said.err.count("\n")) == (2, 1)
+
+
+def test_a_demo_does_not_end_a_lab_that_it_did_not_make(folder: Folder) -> None:
+    state = topology.up(folder, 1)
+    said = Cluster(folder).ctl("demo", "--state", str(folder.path))
+    assert (said.status, "a lab runs at" in said.err) == (1, True)
+    assert state.holder.process.alive
