@@ -150,6 +150,7 @@ class Agent:
         self._plugin = Plugin(self._node, self._tombstones)
         self._control = Control(self._store, self.graph, self.dataplane, self.status)
         self.graph.on_change = self._on_graph_change
+        self.graph.on_lost = self._publisher.publish
         self.allocator.on_change = self._on_allocator_change
         log.info("node %s: iptables %s, addresses %s", options.node, backend.value, ", ".join(map(str, addresses)))
 
@@ -248,6 +249,8 @@ class Agent:
         self._changed.set()
         self.routes.soon()
         self._control.look_again()
+        if not self._plugin.not_ready and self._options.node not in self.graph.nodes:
+            self._node_object.lost()
 
     def _on_allocator_change(self) -> None:
         self._node_object.soon()

@@ -43,6 +43,8 @@ class Graph:
         self.local: dict[EndpointId, Record] = {}
         """The pods of this node."""
         self.on_change: Callable[[], None] = lambda: None
+        self.on_lost: Callable[[Record], None] = lambda _: None
+        """Called when somebody deleted the endpoint of a pod of this node that is there."""
         """Called after each listing and each batch of changes; whoever changes a local pod applies it himself."""
         self._node = node
         self._revisions: dict[Key, str] = {}
@@ -115,5 +117,7 @@ class Graph:
             self.configuration = ClusterConfigurationSpec()
         elif kind is WorkloadEndpoint:
             endpoint = EndpointId(f"{gone.namespace}/{gone.name}")
-            if endpoint not in self.local:
+            if endpoint in self.local:
+                self.on_lost(self.local[endpoint])
+            else:
                 self.compiler.remove_endpoint(endpoint)

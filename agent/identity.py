@@ -76,6 +76,11 @@ class NodeObject:
         """Something changed that the Node tells."""
         self._changed.set()
 
+    def lost(self) -> None:
+        """Somebody deleted the Node: it is claimed again, without which peers have no routes to this node."""
+        self._node = None
+        self._changed.set()
+
     async def run(self) -> None:
         """Write what changes, without end."""
         pause_s = _FIRST_PAUSE_S
@@ -98,6 +103,8 @@ class NodeObject:
             StoreError: the store can't be used.
         """
         async with self._writing:
+            if self._node is None:
+                await self.claim()
             for _ in range(_TRIES):
                 wanted = self._wanted(self._node)
                 if self._node is not None and wanted.spec == self._node.spec:

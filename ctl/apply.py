@@ -41,7 +41,12 @@ def apply(files: Sequence[str], namespace: str, cluster: Choice) -> None:
     read = manifests.read(files, namespace)
     if not read:
         raise Invalid(", ".join(files), "has no object")
+    seen: set[tuple[type[Resource], str]] = set()
     for manifest in read:
+        key = type(manifest.resource), manifest.resource.key
+        if key in seen:
+            raise Invalid(f"{manifest.source}: {manifest.resource.key}", "is given twice")
+        seen.add(key)
         if type(manifest.resource) in _NOT_BY_HAND:
             reason = _NOT_BY_HAND[type(manifest.resource)]
             raise Invalid(f"{manifest.source}: {manifest.resource.key}", f"can't be applied: {reason}")

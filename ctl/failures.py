@@ -27,6 +27,9 @@ def told(work: Callable[[], int]) -> int:
         return work()
     except click.exceptions.Exit as error:
         return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return BAD_INPUT
     except click.Abort:
         return INTERRUPTED
     except click.ClickException as error:

@@ -10,6 +10,7 @@ import click
 from ctl import output
 from ctl.failures import UNREACHABLE, Failure
 from ctl.location import Choice, cluster_options
+from datastore.resources.names import check_pod_name
 from ipam.rpc.client import Allocation, IpamClient, connect
 
 DEFAULT_SOCKET = Path("/var/lib/tortie/ipam.sock")
@@ -48,10 +49,11 @@ def list_(handle: str, of_node: str, form: str, node: str, cluster: Choice) -> N
 @cluster_options
 def assign(name: str, ipv4: bool, ipv6: bool, pools: tuple[str, ...], form: str, node: str, cluster: Choice) -> None:
     """Take an address by hand, under a NAME; asking again gives the same one."""
+    handle = _handle(name)
 
     async def ask() -> list[Allocation]:
         async with connect(_socket(cluster, node)) as client:
-            return await client.assign(_handle(name), ipv4=ipv4, ipv6=ipv6, pools=pools)
+            return await client.assign(handle, ipv4=ipv4, ipv6=ipv6, pools=pools)
 
     _print(asyncio.run(ask()), form)
 
@@ -97,6 +99,7 @@ def _socket(cluster: Choice, node: str) -> Path:
 
 
 def _handle(name: str) -> str:
+    check_pod_name(name.removeprefix(_MANUAL), "NAME")
     return name if name.startswith(_MANUAL) else _MANUAL + name
 
 

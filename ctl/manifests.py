@@ -60,14 +60,7 @@ def read(paths: Iterable[str], namespace: str = "") -> list[Manifest]:
     Raises:
         Invalid: names file, object and field.
     """
-    found = [_manifest(document, source, namespace) for path in paths for source, document in documents(path)]
-    seen: dict[tuple[type[Resource], str], str] = {}
-    for one in found:
-        key = type(one.resource), one.resource.key
-        if key in seen:
-            raise Invalid(f"{one.source}: {one.resource.key}", f"is given twice, in {seen[key]} before")
-        seen[key] = one.source
-    return found
+    return [_manifest(document, source, namespace) for path in paths for source, document in documents(path)]
 
 
 def documents(path: str) -> Iterator[tuple[str, object]]:

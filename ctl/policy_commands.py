@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Sequence
-from itertools import chain
 
 import click
 import msgspec
@@ -66,8 +65,12 @@ def explain(source: str, destination: str, port: str, cluster: Choice) -> int:
 @click.option("--probes", required=True, metavar="FILE", help='JSON: [{"from", "to", "port", "protocol"}].')
 def evaluate(cluster_file: str, policies: str, probes: str) -> None:
     """Verdicts offline: one JSON line for each probe, in order."""
-    resources = [one.resource for one in chain(manifests.read([cluster_file]), manifests.read([policies]))]
-    known = of_resources(resources)
+    given = [*manifests.read([cluster_file]), *manifests.read([policies])]
+    try:
+        known = of_resources([one.resource for one in given])
+    except Invalid as error:
+        source = next((one.source for one in given if str(error).startswith(one.resource.key)), cluster_file)
+        raise Invalid(source, str(error)) from None
     questions = _probes(probes)
     answers = [_answered(known, probe, f"{probes}: [{number}]") for number, probe in enumerate(questions)]
     for verdict in answers:

@@ -139,3 +139,18 @@ async def test_with_the_store_away_it_is_written_once_it_is_back(tmp_path: Path)
         while not (await world.node()).spec.blocks:
             await asyncio.sleep(0.01)
     running.cancel()
+
+
+async def test_a_node_that_is_lost_is_written_again_at_once(world: World) -> None:
+    await world.object.claim()
+    writing = asyncio.create_task(world.object.run())
+    await world.store.delete(await world.node())
+    world.object.lost()
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                assert (await world.node()).spec.addresses == ("172.30.0.1", "fd30::1")
+                break
+            except NotFound:
+                await asyncio.sleep(0.01)
+    writing.cancel()

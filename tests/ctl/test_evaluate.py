@@ -103,3 +103,13 @@ def test_truth_tables_by_way_of_files(ctl: Ctl, tmp_path: Path, case: Case) -> N
         ]
         answers = evaluated(ctl, tmp_path, probes, objects, policies)
         assert [answer["verdict"] == "allow" for answer in answers] == [one.allowed for one in step.probes]
+
+
+def test_an_object_of_the_cluster_that_cannot_be_understood_is_named_with_its_file(ctl: Ctl, tmp_path: Path) -> None:
+    files = {"cluster.yaml": CLUSTER.replace("podIP: 10.1.0.1", "podIP: nowhere"), "policies.yaml": POLICIES}
+    for name, text in {**files, "probes.json": "[]"}.items():
+        (tmp_path / name).write_text(text)
+    arguments = [word for name in ("cluster", "policies") for word in (f"--{name}", str(tmp_path / f"{name}.yaml"))]
+    said = ctl("policy", "evaluate", *arguments, "--probes", str(tmp_path / "probes.json"))
+    assert said.status == 2
+    assert all(words in said.err for words in ("cluster.yaml", "Pod shop/web", "nowhere"))

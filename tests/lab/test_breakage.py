@@ -291,3 +291,13 @@ def test_another_machine_with_a_nodes_name_is_refused(cluster: Cluster) -> None:
     said = cluster.on("node-2").run(("timeout", "20", "sh", "-c", script))
     assert "tortiectl delete nodes.tortie.dev node-1 --force" in said
     assert "status 1" in said
+
+
+def test_a_node_and_an_endpoint_that_somebody_deleted_come_back(cluster: Cluster) -> None:
+    shop(cluster)
+    (name,) = [one for one in cluster.done("get", "workloadendpoints", "-A", "-o", "name").split() if "/web-" in one]
+    cluster.done("delete", "nodes.tortie.dev", "node-1", "--force")
+    cluster.done("delete", "workloadendpoints", name.partition("/")[2], "-n", "shop", "--force")
+    eventually(lambda: "node-1" in cluster.done("get", "nodes.tortie.dev"))
+    eventually(lambda: "web" in cluster.done("get", "pods", "-n", "shop"))
+    eventually(lambda: cluster.reaches("shop/api", "shop/web", 53, "UDP"))
