@@ -5,8 +5,8 @@
 Each run makes a fresh namespace, times ADD, times DEL, and does the same with the other plugin; bursts start 100 ADDs
 at once, then 100 DELs. A NetworkPolicy selects every pod; `first` are pods that a policy of their own selects, too, so
 that each is the first with its list of policies: chains and sets are made for it before its ADD answers. The agent's
-database is on a disk, in the journal mode that the lab uses (SQLite, synchronous FULL). Run it through `make bench`,
-which gives it namespaces of its own.
+database is on a disk, in the journal mode that the lab uses (SQLite, synchronous FULL). All of it happens in
+namespaces of its own.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.report import Summary, as_json, circumstances, ratio
+from bench.sandbox import enter
 from bench.spawn import Call, run, run_all
 from datastore import codec
 from datastore.urls import open_store
@@ -186,6 +187,7 @@ def main() -> None:
     given = parser.parse_args()
     if not REFERENCE.exists():
         raise SystemExit(f"{REFERENCE} is missing: apt-get install containernetworking-plugins")
+    enter("bench.cni")
     with prepared(own_policies=given.runs) as bench:
         about = circumstances()
         single = bench.alternately(given.runs, bench.ours, bench.reference, bench.dual)
