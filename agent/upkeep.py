@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 
 _OWED_EVERY_S = 5.0
 _GIVE_BACK_EVERY_S = 60.0
-FORGET_EVERY_S = 300.0
-"""Between a job's runs a minute or two is common, and what is kept meanwhile is a few chains that nobody meets."""
+FORGET_EVERY_S = 60.0
+"""A job that runs every minute finds its rules; what is kept meanwhile is a few chains that nobody meets."""
 
 
 async def pay_what_is_owed(node: Node, tombstones: Tombstones) -> None:
