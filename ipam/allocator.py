@@ -178,6 +178,7 @@ class Allocator:
         self._closing = frozenset(block.name for block in idle)
         try:
             if idle:
+                self._tell()  # so that a block which is kept after all is told again
                 await withdraw()
             return sum([await self._claimer.delete(block) for block in idle])
         finally:

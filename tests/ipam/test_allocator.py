@@ -368,6 +368,21 @@ class TestGiveBack:
         assert first.allocator.networks() == {ip_network("10.65.0.0/29")}
         await world.add(first, "c")
 
+    async def test_a_block_that_is_kept_after_all_is_told_again_for_it_was_withdrawn(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/29", 29))
+        first, second = await world.node("node-1"), await world.node("node-2")
+        (held,) = await world.add(first, "a")
+        await first.allocator.release([held])
+        world.clock.now += IDLE_S
+        told: list[frozenset[object]] = []
+        first.allocator.on_change = lambda: told.append(frozenset(first.allocator.networks()))
+
+        async def withdraw() -> None:
+            await world.add(second, "b")
+
+        assert await first.allocator.give_back(withdraw) == 0
+        assert told[-1:] == [{ip_network("10.65.0.0/29")}]
+
     async def test_nothing_is_given_from_a_block_on_its_way_back(self, world: World) -> None:
         await world.pools(("p", "10.65.0.0/28", 29))
         node = await world.node()
