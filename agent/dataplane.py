@@ -67,14 +67,18 @@ class Dataplane:
         if self._unknown:
             await self._alone(self._compare())
             return
-        plan = of_changes(self._compiler.take_changes(), self._compiler.desired)
-        if not plan.few_members:
-            await self._alone(self._carry_out(plan))
-            return
         try:
-            self._change_members(plan)
-        finally:
+            plan = of_changes(self._compiler.take_changes(), self._compiler.desired)
+            if plan.few_members:
+                self._change_members(plan)
+        except BaseException:
+            self._unknown = True
             self._applying.release()
+            raise
+        if plan.few_members:
+            self._applying.release()
+        else:
+            await self._alone(self._carry_out(plan))
 
     async def refresh(self) -> tuple[str, ...]:
         """Read the kernel back and mend what differs; gives what did, in words, changes on their way not counted.

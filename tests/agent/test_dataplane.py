@@ -18,6 +18,7 @@ from kernel.iptables import Backend, Iptables
 from kernel.sets import SetName
 from kernel.tables import Family, TableName
 from policy.compiler import Compiler
+from policy.desired import Changes
 from policy.model import Endpoint, EndpointId
 from tests.policy.cluster import policy
 
@@ -90,6 +91,31 @@ async def test_a_member_that_is_refused_makes_the_next_change_compare_everything
     with pytest.raises(KernelError):
         await node.dataplane.settled()
     await node.dataplane.settled()
+    assert node.held()[0] == node.wanted()
+
+
+class Confused(Compiler):
+    """Can't say what has changed, once."""
+
+    confused = False
+
+    def take_changes(self) -> Changes:
+        if self.confused:
+            self.confused = False
+            raise RuntimeError("a mistake of ours")
+        return super().take_changes()
+
+
+async def test_a_mistake_of_ours_does_not_lock_everybody_out(node: Node) -> None:
+    node.compiler = compiler = Confused("node-1")
+    node.dataplane = Dataplane(compiler, Iptables(node.kernel, Backend.NFT), Ipset(node.kernel, node.kernel))
+    await node.dataplane.start()
+    node.pod("db", "db", 1)
+    compiler.confused = True
+    with pytest.raises(RuntimeError):
+        await node.dataplane.settled()
+    async with asyncio.timeout(5):
+        await node.dataplane.settled()
     assert node.held()[0] == node.wanted()
 
 
