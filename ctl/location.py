@@ -40,9 +40,13 @@ class Location:
             raise Failure(
                 f"{self.url} is this command's alone, and empty", hint="give the cluster's own: sqlite:///..."
             )
-        if not create and not path.parent.exists():
+        try:
+            found, folder = path.exists(), path.parent.exists()
+        except OSError as error:
+            raise Failure(f"{str(path)[:200]}: {error.strerror}", UNREACHABLE, "mistyped?") from error
+        if not create and not folder:
             raise Failure(f"there is no folder {path.parent} for a datastore", UNREACHABLE, "mistyped?")
-        if not create and not path.exists():
+        if not create and not found:
             click.echo(f"no datastore at {path} yet: an agent or `tortiectl apply` makes it", err=True)
             yield MemoryStore()
             return

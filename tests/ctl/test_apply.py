@@ -206,6 +206,11 @@ def test_looking_at_a_datastore_that_is_not_there_makes_none(ctl: Ctl, tmp_path:
     assert not (tmp_path / "store.db").exists()
 
 
+def test_a_datastore_that_cannot_be_looked_for_is_said_so(ctl: Ctl) -> None:
+    said = ctl("get", "pods", "--datastore", f"sqlite:///tmp/{'x' * 300}/a.db")
+    assert (said.status, said.err.count("\n")) == (3, 1)
+
+
 def test_memory_is_no_cluster(ctl: Ctl) -> None:
     assert ctl("get", "pods", "--datastore", "memory:").status == 2
 
