@@ -27,7 +27,7 @@ from agent.publish import Publisher
 from agent.refresh import Refresher
 from agent.routes import RouteKeeper
 from agent.sync import KindSync
-from agent.upkeep import forget_idle_groups, give_back, pay_once, pay_what_is_owed, undo_incomplete
+from agent.upkeep import forget_idle_groups, give_back, pay_once, pay_what_is_owed, undo_incomplete, undo_until_done
 from cni import removals
 from cni.flows import Flows
 from cni.links import HostLinks
@@ -190,7 +190,7 @@ class Agent:
         log.info("in sync; %d differences from what the kernel had", len(found))
 
     async def _finish_what_was_left(self) -> None:
-        await undo_incomplete(self._node)
+        await undo_incomplete(self._node)  # what is busy now is left to `undo_until_done`
         await pay_once(self._node, self._tombstones)
         await _until_the_store_answers("publish endpoints", self._reconcile)
 
@@ -229,6 +229,8 @@ class Agent:
             pay_what_is_owed(self._node, self._tombstones),
             give_back(self._node, self._node_object),
             forget_idle_groups(self.graph.compiler, self.dataplane),
+            undo_until_done(self._node),
+            self._publisher.run(),
         ]
 
     async def _apply_changes(self) -> None:

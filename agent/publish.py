@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 _TRIES = 8
 _FIRST_PAUSE_S = 0.05
+_OWED_EVERY_S = 5.0
 
 
 class Publisher:
@@ -26,13 +27,15 @@ class Publisher:
         self._written: dict[str, WorkloadEndpoint] = {}
         """By key, as last written: what a DEL needs to delete without reading."""
         self._writing: dict[str, asyncio.Task[None]] = {}
+        self._owed: dict[str, Record] = {}
+        """What could not be written."""
 
     def publish(self, record: Record) -> None:
-        """See `cni.node.Endpoints.publish`. What fails is written at the next start."""
+        """See `cni.node.Endpoints.publish`. What fails is tried again by `run`."""
         key = endpoint_key(record)
-        task = asyncio.create_task(self._publish(record))
+        task = asyncio.create_task(self._publish_after(self._writing.get(key), record))
         self._writing[key] = task
-        task.add_done_callback(lambda done: self._written_or_told(key, done))
+        task.add_done_callback(lambda done: self._written_or_owed(record, done))
 
     async def withdraw(self, record: Record) -> None:
         """See `cni.node.Endpoints.withdraw`."""
@@ -40,7 +43,16 @@ class Publisher:
         writing = self._writing.pop(key, None)
         if writing is not None:
             await asyncio.wait((writing,))
+        self._owed.pop(key, None)
         await self._delete(self._written.pop(key, None), endpoint_name(record), record.namespace)
+
+    async def run(self, every_s: float = _OWED_EVERY_S) -> None:
+        """Write what could not be written, now and then, without end."""
+        while True:
+            await asyncio.sleep(every_s)
+            owed, self._owed = self._owed, {}
+            for record in owed.values():
+                self.publish(record)
 
     async def reconcile(self, records: list[Record]) -> None:
         """Publish what is missing or differs, and withdraw what no record names.
@@ -67,6 +79,11 @@ class Publisher:
     async def close(self) -> None:
         """Wait for what is being written."""
         await asyncio.gather(*self._writing.values(), return_exceptions=True)
+
+    async def _publish_after(self, before: "asyncio.Task[None] | None", record: Record) -> None:
+        if before is not None:
+            await asyncio.wait((before,))
+        await self._publish(record)
 
     async def _publish(self, record: Record) -> None:
         wanted = resource_of(record, self._node)
@@ -103,8 +120,12 @@ class Publisher:
                 known = None  # read it again: it was written since, or a lost answer was of this very delete
         raise Unknown(f"WorkloadEndpoint {namespace}/{name} may or may not be deleted")
 
-    def _written_or_told(self, key: str, done: "asyncio.Task[None]") -> None:
-        if self._writing.get(key) is done:
-            del self._writing[key]
-        if not done.cancelled() and done.exception() is not None:
-            log.warning("the endpoint %s is published at the next start: %s", key, done.exception())
+    def _written_or_owed(self, record: Record, done: "asyncio.Task[None]") -> None:
+        key, failure = endpoint_key(record), None if done.cancelled() else done.exception()
+        if failure is not None:
+            log.warning("the endpoint %s can't be published: %s", key, failure)
+        if self._writing.get(key) is not done:
+            return  # it is being withdrawn, or written anew
+        del self._writing[key]
+        if isinstance(failure, StoreError) and not isinstance(failure, Invalid):
+            self._owed[key] = record

@@ -31,15 +31,26 @@ async def pay_what_is_owed(node: Node, tombstones: Tombstones) -> None:
 async def pay_once(node: Node, tombstones: Tombstones) -> None:
     """Replay the journal and the tombstones once."""
     try:
-        await undo_incomplete(node)
         await replay(node)
         await tombstones.replay(node)
     except KernelError as error:
         log.warning("removals wait: %s", error)
 
 
-async def undo_incomplete(node: Node) -> None:
-    """Undo ADDs that died half-way: those whose handle nobody holds, and that are incomplete still once it is ours."""
+async def undo_until_done(node: Node) -> None:
+    """Undo what an earlier process's ADDs left half-done and others were busy with at start, then end."""
+    left = await undo_incomplete(node)
+    while left:
+        await asyncio.sleep(_OWED_EVERY_S)
+        left = await undo_incomplete(node)
+
+
+async def undo_incomplete(node: Node) -> int:
+    """Undo ADDs that died half-way: those whose handle nobody holds, and that are incomplete still once it is ours.
+
+    Gives how many could not be undone. It reads every record, so it is for the start.
+    """
+    left = 0
     for record in [record for record in node.records.all() if not record.complete]:
         try:
             async with node.handles.hold(record.attachment.handle, wait_s=0) as hold:
@@ -49,9 +60,11 @@ async def undo_incomplete(node: Node) -> None:
                 log.info("undoing the ADD of %s/%s, which died half-way", now.namespace, now.pod)
                 await remove(node, record.attachment, hold)
         except HandleBusy:
-            continue  # it is under way
+            left += 1  # it is under way
         except (IpamError, KernelError) as error:
+            left += 1
             log.warning("the ADD of %s isn't undone yet: %s", record.attachment.handle, error)
+    return left
 
 
 async def give_back(node: Node, node_object: NodeObject) -> None:

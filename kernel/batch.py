@@ -1,7 +1,7 @@
 """Netlink by hand: many messages in one send, every acknowledgement read.
 
 pyroute2's encoder takes 0.2-1 ms a message; ADD has about twenty of them and a budget of two milliseconds in all.
-Packing them with struct takes microseconds (notes of the measurement: bench/RESULTS.md). Only the hot paths are here:
+Packing them with struct takes microseconds. Only the hot paths are here:
 a pod's link, addresses and routes, set members, conntrack entries. Listing is `kernel.netlink`'s, events are
 `kernel.changes`'s.
 

@@ -105,6 +105,35 @@ async def test_a_store_that_is_away_for_a_moment_is_tried_again() -> None:
     assert set(await stored(store)) == {"db"}
 
 
+async def test_an_endpoint_is_written_once_the_store_is_back_however_long_that_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("agent.publish._FIRST_PAUSE_S", 0.001)
+    store = Bad([Unavailable("away")] * 20)
+    publisher = Publisher(store, "node-1")
+    keeping_up = asyncio.create_task(publisher.run(0.01))
+    publisher.publish(record())
+    async with asyncio.timeout(5):
+        while "db" not in await stored(store):
+            await asyncio.sleep(0.01)
+    keeping_up.cancel()
+    assert store.failures == []
+
+
+async def test_what_was_withdrawn_meanwhile_is_not_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.publish._FIRST_PAUSE_S", 0.001)
+    store = Bad([Unavailable("away")] * 8)
+    publisher = Publisher(store, "node-1")
+    publisher.publish(record())
+    await publisher.close()
+    assert store.failures == []
+    await publisher.withdraw(record())
+    keeping_up = asyncio.create_task(publisher.run(0.01))
+    await asyncio.sleep(0.1)
+    keeping_up.cancel()
+    assert await stored(store) == {}
+
+
 async def test_a_lost_answer_to_a_delete_is_settled() -> None:
     store = Bad([])
     publisher = Publisher(store, "node-1")
