@@ -120,6 +120,34 @@ async def test_an_endpoint_is_written_once_the_store_is_back_however_long_that_t
     assert store.failures == []
 
 
+class Slow(MemoryStore):
+    """Its first create takes until it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.creates = 0
+        self.go_on = asyncio.Event()
+
+    async def create(self, resource):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+        self.creates += 1
+        if self.creates == 1:
+            await self.go_on.wait()
+        return await super().create(resource)
+
+
+async def test_a_first_writing_that_is_still_under_way_is_not_overtaken_and_leaves_nothing_behind() -> None:
+    store = Slow()
+    publisher = Publisher(store, "node-1")
+    publisher.publish(record())
+    publisher.publish(record("db", "10.65.0.9"))
+    withdrawing = asyncio.ensure_future(publisher.withdraw(record()))
+    await asyncio.sleep(0.02)
+    store.go_on.set()
+    await withdrawing
+    await asyncio.sleep(0.02)
+    assert await stored(store) == {}
+
+
 async def test_what_was_withdrawn_meanwhile_is_not_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.publish._FIRST_PAUSE_S", 0.001)
     store = Bad([Unavailable("away")] * 8)

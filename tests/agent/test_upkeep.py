@@ -1,7 +1,7 @@
 """What an agent does now and then, once due: ADDs that died, owed removals, idle groups."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -9,9 +9,10 @@ import pytest
 
 from agent.upkeep import forget_idle_groups, undo_incomplete
 from cni import removals
+from cni.records import Record
 from policy.model import EndpointId
 from tests.agent.test_dataplane import DB_FROM_API, Node
-from tests.cni.node import ATTACHMENT, Running, World, fill, worlds
+from tests.cni.node import ATTACHMENT, Endpoints, Running, World, fill, worlds
 from tests.sandbox import needs_sandbox
 
 
@@ -40,6 +41,44 @@ def test_an_add_that_died_half_way_is_undone(world: World) -> None:
         return await running.owned()
 
     assert world.run(scenario) == []
+
+
+class Meanwhile(Endpoints):
+    """While one pod's endpoint is withdrawn, another's ADD ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends: Callable[[], None] = lambda: None
+
+    async def withdraw(self, record: Record) -> None:
+        self.ends()
+        await super().withdraw(record)
+
+
+@needs_sandbox
+@pytest.mark.kernel
+def test_an_add_that_ended_since_it_was_listed_is_left_alone(world: World) -> None:
+    world.endpoints = endpoints = Meanwhile()
+
+    async def scenario(running: Running) -> list[str]:
+        await half_done(running)
+        await running.add(container="c2", pod=1)
+        records = {record.container_id: record for record in running.node.records.all()}
+        incomplete = {key: msgspec.structs.replace(record, complete=False) for key, record in records.items()}
+        for record in incomplete.values():
+            running.node.records.write(record)
+
+        def others_end() -> None:
+            undone = endpoints.told[-1:] or [""]
+            for key, record in incomplete.items():
+                if running.node.records.read(record.attachment) is not None and f"withdraw {key}" not in undone:
+                    running.node.records.write(msgspec.structs.replace(record, complete=True))
+
+        endpoints.ends = others_end
+        assert await undo_incomplete(running.node) == 0
+        return await running.owned()
+
+    assert len(world.run(scenario)) == 2, "one was undone, the other had ended by then"
 
 
 @needs_sandbox

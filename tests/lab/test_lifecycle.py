@@ -14,7 +14,7 @@ import pytest
 
 from kernel.process import Process, in_mount_namespaces, mount_namespace
 from lab import pods, topology
-from lab.holder import keepers
+from lab.holder import keepers, start_outer
 from lab.state import Folder, LabError, ProcessRecord
 from tests.lab.cluster import Cluster
 from tests.sandbox import needs_sandbox
@@ -95,12 +95,22 @@ def test_down_ends_the_pods_of_a_node_whose_keeper_was_killed(folder: Folder) ->
     state = topology.up(folder, 1)
     pod = pods.run(folder, state, pods.NewPod("shop", "web", ports=(pods.Port(80),)))
     assert pod.server is not None
-    keeper = state.nodes[0].keeper.process
-    keeper.end()
-    while keeper.alive:
-        pass
+    agent = state.nodes[0].agent
+    assert agent is not None
+    for process in (state.nodes[0].keeper.process, agent.process):
+        process.end()
+        while process.alive:
+            pass
     topology.down(folder)
     assert not pod.server.process.alive
+
+
+def test_down_ends_a_keeper_that_no_file_names_yet(folder: Folder) -> None:
+    folder.make()
+    keeper, _ = start_outer(folder)
+    topology.down(folder)
+    assert not keeper.process.alive
+    assert not folder.path.exists()
 
 
 @pytest.mark.parametrize("after_s", [0.3, 0.5, 0.7, 0.9])
