@@ -1,12 +1,10 @@
 """What breaks is survived or mended: agents killed, rules flushed, pods that lie, a store away (invariants 4, 7)."""
 
 import json
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -248,36 +246,47 @@ def test_with_the_store_locked_pods_talk_deletes_work_and_adds_are_refused_until
 
 def test_an_agent_that_is_told_to_end_does_although_an_add_waits_for_a_link_to_leave(cluster: Cluster) -> None:
     """The ADD of a container whose last link is still leaving waits for the reaper, which must not go first."""
-    cluster.on("node-1").run(("ip", "netns", "add", "term"))
+    node = cluster.on("node-1")
+    node.run(("ip", "netns", "add", "term"))
     agent = cluster.node("node-1").agent
     assert agent is not None
+    config = cluster.folder.path / "term.json"
+    config.write_text(json.dumps(plugin_config(cluster)))
+    # One shell, so that all of it falls into the 50 ms for which a link waits for others to leave with it.
+    script = f"""
+export CNI_CONTAINERID=term CNI_NETNS=/run/netns/term CNI_IFNAME=eth0
+CNI_COMMAND=ADD {RELAY} < {config} > /dev/null
+CNI_COMMAND=DEL {RELAY} < {config}
+CNI_COMMAND=ADD {RELAY} < {config} &
+sleep 0.015
+kill -TERM {agent.pid}
+wait
+"""
     try:
-        execute_plugin(cluster, "ADD", "term", "term")
-        execute_plugin(cluster, "DEL", "term", "term", interface="eth1")
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            adding = pool.submit(execute_plugin, cluster, "ADD", "term", "term")
-            time.sleep(0.02)
-            agent.process.end(signal.SIGTERM)
-            eventually(lambda: not agent.process.alive, 30)
-            answer = adding.result()
+        answer = json.loads(node.run(("timeout", "8", "sh", "-c", script)))
+        eventually(lambda: not agent.process.alive, 8)
         cluster.restart_agent("node-1")
-        execute_plugin(cluster, "DEL", "term", "term", interface="eth1")
+        execute_plugin(cluster, "DEL", "term", "term")
         assert "ips" in answer or answer["code"] == 11
-        assert "term" not in cluster.done("ipam", "list", "-o", "json")
+        eventually(lambda: ":term:" not in cluster.done("ipam", "list", "-o", "json"))
     finally:
-        cluster.on("node-1").run(("ip", "netns", "del", "term"))
+        node.run(("ip", "netns", "del", "term"))
 
 
-def execute_plugin(
-    cluster: Cluster, command: str, container: str, netns: str, interface: str = ""
-) -> dict[str, object]:
+RELAY = Path(__file__).parents[2] / "build" / "cni" / "tortie"
+
+
+def plugin_config(cluster: Cluster) -> dict[str, object]:
+    """What a runtime gives the plugin on standard input."""
+    found: dict[str, object] = json.loads(cluster.folder.conflist.read_text())["plugins"][0]
+    return found | {"name": "tortie", "cniVersion": "1.1.0"}
+
+
+def execute_plugin(cluster: Cluster, command: str, container: str, netns: str) -> dict[str, object]:
     """The plugin, executed on node-1 as a runtime would; its answer."""
-    interface = interface or ("eth1" if command == "ADD" else "eth0")
-    config = json.loads(cluster.folder.conflist.read_text())["plugins"][0] | {"name": "tortie", "cniVersion": "1.1.0"}
-    path = f"/run/netns/{netns}"
-    variables = f"CNI_COMMAND={command} CNI_CONTAINERID={container} CNI_NETNS={path} CNI_IFNAME={interface}"
-    relay = Path(__file__).parents[2] / "build" / "cni" / "tortie"
-    out = cluster.on("node-1").run(("sh", "-c", f"{variables} {relay}; true"), json.dumps(config))
+    interface = "eth1" if command == "ADD" else "eth0"
+    variables = f"CNI_COMMAND={command} CNI_CONTAINERID={container} CNI_NETNS=/run/netns/{netns} CNI_IFNAME={interface}"
+    out = cluster.on("node-1").run(("sh", "-c", f"{variables} {RELAY}; true"), json.dumps(plugin_config(cluster)))
     answer: dict[str, object] = json.loads(out or "{}")
     return answer
 
