@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from cni import faults
 from cni.config import Call
 from cni.detach import Unfinished, remove, settle
 from cni.ending import to_the_end
@@ -90,9 +91,15 @@ async def _attach(node: Node, call: Call, inside: Inside, hold: Hold) -> Result:
     record = _record(node, call)
     node.freed.pop(call.attachment.handle, None)
     node.records.write(record)
+    if faults.ACTIVE:
+        await faults.at("add recorded")
     pair, held = await _side_by_side(node, call, inside, hold, record)
     record = msgspec.structs.replace(record, held=_texts(held), mac=pair.mac.hex(":"), complete=True)
+    if faults.ACTIVE:
+        await faults.at("add made")
     node.links.connect(pair, record.addresses, inside.socket)
+    if faults.ACTIVE:
+        await faults.at("add connected")
     await node.flows.forgotten(tuple(one.address for one in held if not one.fresh))
     return await _finish(node, call, hold, record)
 
@@ -114,7 +121,11 @@ async def _finish(node: Node, call: Call, hold: Hold, record: Record) -> Result:
     """Record, gate, answer."""
     node.records.write(record)
     hold.settle()
+    if faults.ACTIVE:
+        await faults.at("add completed")
     await node.policy.admit(record)
+    if faults.ACTIVE:
+        await faults.at("add enforced")
     node.endpoints.publish(record)
     return Result(
         host_interface=record.host_interface,
@@ -131,7 +142,7 @@ async def _side_by_side(
 ) -> tuple[Pair, tuple[Held, ...]]:
     """The veth pair and the addresses; both have ended when this does."""
     making = asyncio.ensure_future(_make_pair(node, inside, record))
-    assigning = asyncio.ensure_future(node.allocator.assign(_owner(node, call), _wanted(call), hold))
+    assigning = asyncio.ensure_future(_assign(node, call, hold))
     try:
         await to_the_end(asyncio.wait((making, assigning)))
     finally:
@@ -139,6 +150,15 @@ async def _side_by_side(
             if task.done() and not task.cancelled():
                 task.exception()  # seen: telling one failure is enough
     return making.result(), assigning.result()
+
+
+async def _assign(node: Node, call: Call, hold: Hold) -> tuple[Held, ...]:
+    if faults.ACTIVE:
+        await faults.at("add before address")
+    held = await node.allocator.assign(_owner(node, call), _wanted(call), hold)
+    if faults.ACTIVE:
+        await faults.at("add assigned")
+    return held
 
 
 async def _make_pair(node: Node, inside: Inside, record: Record) -> Pair:
@@ -157,6 +177,8 @@ async def _make_pair(node: Node, inside: Inside, record: Record) -> Pair:
 
 async def _create(node: Node, inside: Inside, record: Record) -> Pair:
     alias = f"{record.namespace}/{record.pod}"
+    if faults.ACTIVE:
+        await faults.at("add before pair")
     return await node.links.create(record.host_interface, alias, record.interface, inside.fd, inside.socket, record.mtu)
 
 

@@ -15,6 +15,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from cni import faults
 from cni.config import Attachment
 from cni.node import Node
 from cni.records import Record
@@ -99,12 +100,20 @@ async def replay(node: Node) -> int:
 
 
 async def _finish(node: Node, record: Record, hold: Hold, *, journalled: bool, down: Down | None = None) -> None:
+    if faults.ACTIVE:
+        await faults.at("del journalled")
     node.links.retire(record.host_interface)
     node.reaper.soon()
+    if faults.ACTIVE:
+        await faults.at("del down")
     await node.policy.dismiss(record)
+    if faults.ACTIVE:
+        await faults.at("del dismissed")
     if journalled and down is not None:
         await down()
     freed = await _release(node, record, hold)
+    if faults.ACTIVE:
+        await faults.at("del released")
     if journalled:
         node.records.drop(record.attachment)
     hold.settle()

@@ -9,7 +9,7 @@ import json
 import logging
 from dataclasses import dataclass
 
-from cni import attach, removals
+from cni import attach, faults, removals
 from cni.config import NEWEST_VERSION, SUPPORTED_VERSIONS, Attachment, Call, parse, version_of
 from cni.errors import (
     CniError,
@@ -84,6 +84,8 @@ class Plugin:
             raise TryAgainLater("ADD can't be served yet", self.not_ready)
         if self._tombstones is not None and await self._tombstones.replay(self._node, call.attachment):
             raise TryAgainLater("an earlier removal of this attachment is still owed", "it was left as a tombstone")
+        if faults.ACTIVE:
+            await faults.at("add checked")
         inside = _inside(call, request)
         task = asyncio.current_task()
         if task is not None:
@@ -101,6 +103,8 @@ class Plugin:
         return Output(0, result.to_json(call.config.cni_version, call.config.previous))
 
     async def _delete(self, call: Call) -> Output:
+        if faults.ACTIVE:
+            await faults.at("del checked")
         running = self._adding.get(call.attachment)
         if running is not None:
             running.cancel()

@@ -1,0 +1,61 @@
+#!/bin/sh
+# The programs of others that tests and benches run tortie beside: CNI plugins (Debian's, and the newest release from the
+# Go module proxy), cnitool, podman, containerd, iperf3. Debian's come by apt, as root; what is built is cached outside
+# the clone, in $TORTIE_CACHE (/var/cache/tortie as root, else ~/.cache/tortie), and built again where it is absent.
+#   sh ci/peers.sh [plugins|runtimes]...      all of them without an argument; says where the cache is
+set -eu
+cd "$(dirname "$0")/.."
+PATH=$PATH:/usr/sbin:/sbin
+PLUGINS=v1.9.1
+CNITOOL=v1.3.1
+if [ "$(id -u)" = 0 ]; then cache=${TORTIE_CACHE:-/var/cache/tortie}; else cache=${TORTIE_CACHE:-$HOME/.cache/tortie}; fi
+[ $# != 0 ] || set -- plugins runtimes
+
+packages() {
+    missing=
+    for package in "$@"; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+    done
+    [ -n "$missing" ] || return 0
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        echo "missing:$missing. Run: sudo apt-get install$missing" >&2
+        return 1
+    fi
+    # shellcheck disable=SC2086  # a list of packages
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $missing >&2
+}
+
+# build FOLDER MODULE@VERSION PACKAGE...: programs of a Go module in $cache/FOLDER, all of them or none
+build() {
+    folder=$cache/$1 module=${2%@*} version=${2#*@}
+    [ ! -d "$folder" ] || return 0
+    mkdir -p "$cache"
+    new=$(mktemp -d "$cache/.new.XXXXXX")
+    shift 2
+    for package in "$@"; do
+        echo "building $module/$package@$version" >&2
+        CGO_ENABLED=0 GOFLAGS=-buildvcs=false GOBIN=$new go install "$module/$package@$version" >&2
+    done
+    chmod 755 "$new"
+    mv "$new" "$folder"
+}
+
+for what in "$@"; do
+    case $what in
+    plugins)
+        packages containernetworking-plugins iperf3
+        # shellcheck disable=SC2046  # a list of packages
+        build "cni-plugins-$PLUGINS" "github.com/containernetworking/plugins@$PLUGINS" $(
+            for name in bridge ptp macvlan loopback; do echo "plugins/main/$name"; done
+            for name in host-local static dhcp; do echo "plugins/ipam/$name"; done
+            for name in portmap bandwidth tuning sbr firewall; do echo "plugins/meta/$name"; done
+        )
+        ;;
+    runtimes)
+        packages podman containerd runc busybox-static
+        build "cnitool-$CNITOOL" "github.com/containernetworking/cni@$CNITOOL" cnitool
+        ;;
+    *) echo "plugins or runtimes, not $what" >&2 && exit 2 ;;
+    esac
+done
+echo "$cache"
