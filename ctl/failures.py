@@ -65,6 +65,8 @@ def _judged(error: Exception) -> tuple[int | None, str]:
         case StoreError():
             return UNREACHABLE, ""
         case IpamError():
+            if getattr(error, "bad_input", False):
+                return BAD_INPUT, ""
             return (UNREACHABLE if getattr(error, "unreachable", False) else 1), ""
         case KernelError():
             return 1, ""
