@@ -17,7 +17,7 @@ def put(path: Path, content: bytes, mode: int) -> None:
     Raises:
         OSError: it can't be written; what was there is as it was.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = _temporary(path)
     with suppress(FileNotFoundError):
         temporary.unlink()  # of a run that died
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
@@ -45,17 +45,22 @@ def is_so(path: Path, content: bytes, mode: int) -> bool:
 
 
 def remove(path: Path) -> bool:
-    """Remove a file; gives whether there was one.
+    """Remove a file, and what a `put` of it that died left; gives whether there was one.
 
     Raises:
         OSError: it can't be removed.
     """
     try:
+        _temporary(path).unlink(missing_ok=True)
         path.unlink()
     except (FileNotFoundError, NotADirectoryError):
         return False
     _sync_folder(path.parent)
     return True
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
 
 
 def _sync_folder(folder: Path) -> None:
