@@ -20,7 +20,7 @@ from ctl.failures import Failure
 from ctl.host_options import absolute, as_root, state_option
 from ctl.location import Location
 from lab.holder import enter
-from lab.state import Folder
+from lab.state import Folder, default_folder
 
 _LEFT = 1
 
@@ -29,16 +29,16 @@ _LEFT = 1
 @click.option("--datastore", envvar="TORTIE_DATASTORE", metavar="URL", help="The cluster's (default: as at init).")
 @click.option("--node", help="This node's name (default: as at init, else the host's).")
 @click.option("--socket", type=click.Path(path_type=Path), default=DEFAULT_SOCKET, help="The plugin's socket.")
-@click.option("--lab", type=click.Path(path_type=Path), envvar="TORTIE_STATE", help="Look at a lab's nodes instead.")
+@click.option("--lab", metavar="[DIR]", is_flag=False, flag_value="", help="Look at a lab's nodes instead.")
 @click.option("-o", "--output", "form", type=click.Choice(["table", "json"]), default="table")
 @state_option
-def check(state: Path, datastore: str | None, node: str | None, socket: Path, lab: Path | None, form: str) -> int:
+def check(state: Path, datastore: str | None, node: str | None, socket: Path, lab: str | None, form: str) -> int:
     """What no pod needs: links, routes, set members, files, addresses, endpoints; exit 1 if there is something.
 
     It asks kernel, files and datastore itself, whether an agent runs or not.
     """
     if lab is not None:
-        found = _in_lab(Folder(absolute(lab)), node)
+        found = _in_lab(_lab_folder(lab), node)
     else:
         found = [{"node": name, **_fields(one)} for name, one in _here(state, datastore, node, socket)]
     if form == "json":
@@ -49,6 +49,12 @@ def check(state: Path, datastore: str | None, node: str | None, socket: Path, la
         where = f"{one['node']}: " if lab is not None else ""
         click.echo(f"{where}{one['kind']} {one['name']}: {one['reason']}")
     return _LEFT if found else 0
+
+
+def _lab_folder(text: str) -> Folder:
+    """The lab meant, as the `lab` commands find it."""
+    said = text or os.environ.get("TORTIE_STATE", "")
+    return Folder(absolute(Path(said))) if said else Folder(default_folder())
 
 
 @as_root
