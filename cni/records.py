@@ -8,7 +8,6 @@ moving one into the journal is a single rename, so an attachment is never in nei
 a machine that lost power has no pods left that a record could be about, and reclaim frees their addresses.
 """
 
-import hashlib
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ import msgspec
 
 from cni.config import Attachment
 from ipam.block import Held
+from ipam.handles import lock_name
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +120,10 @@ class Records:
         """Every journal entry."""
         return _read_all(self._journal)
 
+    def half_written(self) -> list[tuple[Path, str]]:
+        """What processes left that died while they wrote, each with the name of its handle's lock."""
+        return [(path, path.stem) for folder in (self._attachments, self._journal) for path in folder.glob("*.tmp")]
+
     def drop(self, attachment: Attachment) -> None:
         """Forget a journal entry: its removal is finished."""
         (self._journal / _key(attachment.handle)).unlink(missing_ok=True)
@@ -132,7 +136,7 @@ def _parsed(address: str) -> IPv4Address | IPv6Address:
 
 
 def _key(handle: str) -> str:
-    return hashlib.sha256(handle.encode()).hexdigest()[:40] + ".json"
+    return lock_name(handle) + ".json"
 
 
 def _write(path: Path, record: Record) -> None:
