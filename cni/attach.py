@@ -164,13 +164,22 @@ async def _made(node: Node, call: Call, inside: Inside, hold: Hold, record: Reco
     if record.delegated is not None:
         # After the pair: dhcp speaks by the pod's own interface.
         pair = await _make_pair(node, call, inside, record)
-        result = await delegate.add(record.delegated, call.attachment, call.config.cni_version)
-        record = _with_result(call, record, result)
+        record = await _delegate(node, call, record, record.delegated)
         await node.flows.forgotten(record.addresses)
         return pair, record
     pair, held = await _side_by_side(node, call, inside, hold, record)
     await node.flows.forgotten(tuple(one.address for one in held if not one.fresh))
     return pair, msgspec.structs.replace(record, held=texts(held))
+
+
+async def _delegate(node: Node, call: Call, record: Record, plugin: delegate.Delegated) -> Record:
+    try:
+        result, plugin = await delegate.add(plugin, call.attachment, call.config.cni_version)
+    except delegate.DelegateFailed as error:
+        if not error.ran:
+            node.records.write(msgspec.structs.replace(record, delegated=None))  # it has nothing to undo
+        raise
+    return _with_result(call, msgspec.structs.replace(record, delegated=plugin), result)
 
 
 def _with_result(call: Call, record: Record, result: Result) -> Record:
