@@ -14,7 +14,7 @@ Whatever fails, or is cancelled because the relay went away, is undone by DEL's 
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -114,7 +114,7 @@ async def _again(node: Node, call: Call, hold: Hold, before: Record) -> Result:
     record = msgspec.structs.replace(before, held=_texts(held))
     if record.addresses != before.addresses:
         raise InternalError("the attachment exists with other addresses", ", ".join(map(str, before.addresses)))
-    return await _finish(node, call, hold, record)
+    return replace(await _finish(node, call, hold, record), again=True)
 
 
 async def _finish(node: Node, call: Call, hold: Hold, record: Record) -> Result:

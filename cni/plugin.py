@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from cni import attach, faults, removals
 from cni.config import NEWEST_VERSION, SUPPORTED_VERSIONS, Attachment, Call, parse, version_of
@@ -33,12 +34,14 @@ log = logging.getLogger(__name__)
 _DESCRIPTORS = 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Output:
     """What the runtime gets: exit status and standard output."""
 
     status: int
     stdout: bytes = b""
+    made: bool = False
+    """Whether an ADD made something that is nobody's unless its runtime hears of it."""
 
 
 class Plugin:
@@ -50,6 +53,8 @@ class Plugin:
         self._node = node
         self._tombstones = tombstones
         self._adding: dict[Attachment, asyncio.Task[Output]] = {}
+        self._answers: WeakValueDictionary[Attachment, Output] = WeakValueDictionary()
+        """The last ADD's answer about each attachment, while it is being given."""
 
     async def run(self, request: Request) -> Output:
         """Run a call; never raises but when cancelled."""
@@ -63,6 +68,14 @@ class Plugin:
         except Exception as error:
             log.exception("%s failed", request.command)
             return failed(InternalError("something unforeseen happened", repr(error)), request)
+
+    async def unheard(self, request: Request, output: Output) -> None:
+        """Nobody took an answer: what its ADD made is removed, for a runtime that was killed may never send the DEL.
+
+        Not so where another ADD has been answered for the same attachment meanwhile.
+        """
+        if output.made and any(answer is output for answer in self._answers.values()):
+            await self.run(Request({**request.environment, "CNI_COMMAND": "DEL"}, request.stdin))
 
     async def _dispatch(self, call: Call, request: Request) -> Output:
         match call.command:
@@ -100,7 +113,9 @@ class Plugin:
             if self._adding.get(call.attachment) is task:
                 del self._adding[call.attachment]
         log.info("attached %s/%s with %s", call.pod.namespace, call.pod.name, ", ".join(map(str, result.addresses)))
-        return Output(0, result.to_json(call.config.cni_version, call.config.previous))
+        output = Output(0, result.to_json(call.config.cni_version, call.config.previous), made=not result.again)
+        self._answers[call.attachment] = output
+        return output
 
     async def _delete(self, call: Call) -> Output:
         if faults.ACTIVE:

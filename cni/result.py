@@ -24,6 +24,8 @@ class Result:
     netns: str
     mtu: int
     addresses: tuple[IPv4Address | IPv6Address, ...]
+    again: bool = False
+    """An earlier ADD made it, and this one only told it again."""
 
     def to_json(self, version: str, previous: Mapping[str, object] | None = None) -> bytes:
         """The result object; what earlier plugins of a chain made (`previous`) stays in it, before ours."""

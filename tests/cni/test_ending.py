@@ -26,7 +26,9 @@ class Work:
         return "done"
 
 
-@pytest.mark.parametrize("failure", [None, ValueError("the work failed")], ids=["work that succeeds", "work that fails"])
+@pytest.mark.parametrize(
+    "failure", [None, ValueError("the work failed")], ids=["work that succeeds", "work that fails"]
+)
 @pytest.mark.parametrize("turns_after", [0, 1, 5], ids=["in the turn of the end", "in the turn before", "earlier"])
 async def test_a_cancelled_caller_is_told_so_once_the_work_has_ended(
     turns_after: int, failure: Exception | None
