@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+from kernel.links import host_interface
 from tests.host import RELAY, Host, Said
 from tests.sandbox import Namespace
 
@@ -52,6 +53,11 @@ class Container:
     def config(self) -> dict[str, Any]:
         labels = [{"key": key, "value": value} for key, value in self.labels.items()]
         return {**CONFIG, "args": {"cni": {"labels": labels}}}
+
+    @property
+    def host_interface(self) -> str:
+        """The host end's name."""
+        return host_interface(str(CONFIG["name"]), self.id, "eth0")
 
     def begin(self, command: str, netns: str | None = None) -> Call:
         """The plugin, executed; what it says is asked for later."""
