@@ -14,9 +14,10 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from datastore.resources.ipblock import IPBlock
 from datastore.resources.ippool import IPPool
 from datastore.store import Store
 from ipam.block import Address, Among, Block, Held, Network, Owner
@@ -26,7 +27,7 @@ from ipam.errors import AddressTaken, BlockFull, NoAddress, NoPool, NotSettled, 
 from ipam.group_commit import BlockWriter, Moved, Pause
 from ipam.handles import Hold
 from ipam.mirror import Mirror
-from ipam.pools import Pool, cells, eligible
+from ipam.pools import Pool, candidates, cells, eligible
 
 DEFAULT_COOLDOWN_S = 30.0
 """How long a released address rests: as long as an unanswered UDP flow lives in conntrack."""
@@ -176,6 +177,55 @@ class Allocator:
             StoreError: the store can't be read.
         """
         return tuple(held for block in await self._mirror.list_mine() for held in block.of_handle(handle))
+
+    async def handles(self) -> frozenset[str]:
+        """Every handle that has an address by way of this node, by a fresh list.
+
+        Raises:
+            StoreError: the store can't be read.
+        """
+        return frozenset(
+            found.handle
+            for block in await self._mirror.list_mine()
+            for found in block.record.spec.allocations.values()
+            if found.node == self._mirror.node
+        )
+
+    async def check_room(self, wanted: Wanted) -> None:
+        """Return if each family wanted could be given an address now. The store is asked only where this node is full.
+
+        Raises:
+            NoPool, OutsidePools, NoAddress: it couldn't.
+            StoreError: the store can't be read.
+        """
+        pools = await self._eligible(wanted)
+        for family in wanted.families:
+            among = wanted.among.get(family)
+            if self._with_room(pools[family], among) is None:
+                await self._check_elsewhere(family, pools[family], among)
+
+    async def _check_elsewhere(self, family: int, pools: Sequence[Pool], among: Among | None) -> None:
+        blocks = [Block.read(record) for record in (await self._store.list(IPBlock)).items]
+        for pool in pools:
+            inside = [block for block in blocks if block.network.overlaps(pool.network)]
+            size = 1 << (pool.network.max_prefixlen - pool.block_prefix)
+            free = pool.network.num_addresses - sum(block.network.num_addresses for block in inside)
+            if among is None and free >= size:
+                return
+            if among is not None and any(True for _ in self._places(pool, among, inside)):
+                return
+            now, cooldown_s = self._clock(), self.settings.cooldown_s
+            for block in () if self.settings.strict_affinity else inside:
+                if block.record.spec.ready and pool.holds(block) and block.has_room(now, cooldown_s, 0, among):
+                    return
+        raise _nothing_left(family, pools, among)
+
+    def _places(self, pool: Pool, among: Among, taken: Sequence[Block]) -> Iterator[Network]:
+        """Where a block with some of `among` could be made."""
+        for cell in cells(pool, self._mirror.node, among):
+            for network in candidates(pool, cell, self._mirror.node, (block.network for block in taken)):
+                if among.meets(network):
+                    yield network
 
     async def give_back(self, withdraw: Callable[[], Awaitable[None]]) -> int:
         """Give back blocks that have long been empty; `withdraw` takes them out of the Node first. Gives how many.
