@@ -95,8 +95,13 @@ class Host:
         return self.place / "node"
 
     @property
+    def database(self) -> Path:
+        """In a folder of its own, so that a test can put it on a disk of its own."""
+        return self.place / "store" / "tortie.db"
+
+    @property
     def datastore(self) -> str:
-        return f"sqlite://{self.place}/tortie.db"
+        return f"sqlite://{self.database}"
 
     # The agent
 
