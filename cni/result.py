@@ -1,7 +1,8 @@
 """ADD's answer in the versions we speak.
 
 Interfaces name both ends, because chained plugins look for them: `bandwidth` wants the host end with an empty sandbox,
-`portmap` an address whose interface lies in the sandbox, podman a MAC on the inner one. `mtu` came with 1.1.0.
+`portmap` an address whose interface lies in the sandbox, podman a MAC on the inner one; `sbr` makes default routes of
+each address's gateway, and of `routes` only those whose gateway lies in an address's subnet. `mtu` came with 1.1.0.
 Source: CNI SPEC 1.1.0 section 5, "ADD Success".
 """
 
@@ -46,7 +47,12 @@ class Result:
         return {
             "interfaces": [outside, inside],
             "ips": [
-                {"address": f"{address}/{address.max_prefixlen}", "interface": offset + 1} for address in self.addresses
+                {
+                    "address": f"{address}/{address.max_prefixlen}",
+                    "interface": offset + 1,
+                    "gateway": str(GATEWAY_IPV4 if address.version == 4 else GATEWAY_IPV6),
+                }
+                for address in self.addresses
             ],
             "routes": [{"dst": destination, "gw": str(gateway)} for destination, gateway in gateways],
         }

@@ -27,7 +27,10 @@ def test_interfaces_name_both_ends_and_addresses_point_to_the_inner_one(version:
             {"name": "tort0123456789a", "mac": "ee:ee:ee:ee:ee:ee", **mtu},
             {"name": "eth0", "mac": "0a:0b:0c:0d:0e:0f", "sandbox": "/run/netns/a", **mtu},
         ],
-        "ips": [{"address": "10.65.0.2/32", "interface": 1}, {"address": "fd65::2/128", "interface": 1}],
+        "ips": [
+            {"address": "10.65.0.2/32", "interface": 1, "gateway": "169.254.1.1"},
+            {"address": "fd65::2/128", "interface": 1, "gateway": "fe80::ecee:eeff:feee:eeee"},
+        ],
         "routes": [
             {"dst": "0.0.0.0/0", "gw": "169.254.1.1"},
             {"dst": "::/0", "gw": "fe80::ecee:eeff:feee:eeee"},
