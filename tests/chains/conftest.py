@@ -8,17 +8,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chains.policies import POLICIES, STRANGER
-from tests.host import Host, hosts
+from tests.chains.policies import STRANGER, host_with_policies
+from tests.host import Host
 from tests.sandbox import Namespace, namespaces
 
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """A host whose agent knows `policies.POLICIES` from its start on."""
-    with hosts(tmp_path_factory.mktemp("host"), start=False) as found:
-        found.apply(*POLICIES)
-        found.start()
+    with host_with_policies(tmp_path_factory.mktemp("host")) as found:
         yield found
 
 
