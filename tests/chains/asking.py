@@ -1,7 +1,7 @@
 """Real packets for chains: from which address, how often, and what is heard.
 
 `lab.probe` sends from whatever address the kernel chooses and sends again until it is heard. Here source-based routes
-need a source, a flow is the same by its port, and the first packet of a pod must arrive.
+need a source, and the first packet of a pod must arrive.
 """
 
 import socket
@@ -34,7 +34,6 @@ class Question:
     port: int
     protocol: str = "TCP"
     source: str = ""
-    source_port: int = 0
     once: bool = False
 
 
@@ -80,8 +79,8 @@ def _ask(question: Question, seconds: float) -> str:
     kind = socket.SOCK_STREAM if question.protocol == "TCP" else socket.SOCK_DGRAM
     with socket.socket(family, kind) as sock:
         sock.settimeout(seconds)
-        if question.source or question.source_port:
-            sock.bind((question.source, question.source_port))
+        if question.source:
+            sock.bind((question.source, 0))
         try:
             sock.connect((question.address, question.port))
             return "open" if question.protocol == "TCP" or _is_echoed(sock, seconds, once=question.once) else "silent"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chains.asking import SILENCE_S, Question, ask, both, serving
+from tests.chains.asking import SILENCE_S, ask, both, serving
 from tests.chains.pods import PORTMAP, ChainedPod, attached, network
 from tests.chains.policies import GUARDED
 from tests.host import INSIDE, Host, both_plugin_sets
@@ -71,15 +71,3 @@ def test_a_pod_gets_no_further_by_a_host_port_than_its_own_policy_lets_it(host: 
         assert ask(other.namespace, *ALL, seconds=SILENCE_S) == ["silent"] * 4
     with mapped(host, plugins), attached(host, plugins, network(), name="other") as other:
         assert ask(other.namespace, *ALL) == ["open"] * 4
-
-
-@both_plugin_sets
-def test_who_spoke_to_the_last_pod_of_a_host_port_reaches_the_next_by_the_same_socket(
-    host: Host, plugins: Path
-) -> None:
-    same = [
-        Question(address, 8053, "UDP", source_port=port) for address, port in zip(INSIDE, (4053, 6053), strict=True)
-    ]
-    for _ in range(2):
-        with mapped(host, plugins):
-            assert ask(host.outside, *same) == ["open"] * 2
