@@ -18,7 +18,7 @@ pytestmark = [needs_sandbox, pytest.mark.kernel]
 LIMIT = 20_000_000
 """Bits a second."""
 LIMITS = {"ingressRate": LIMIT, "egressRate": LIMIT, "ingressBurst": 400_000, "egressBurst": 400_000}
-"""A burst is in bits too: 50 kB, a few of the largest packets that a veth carries, and 20 ms of the rate."""
+"""A burst is in bits too: 50 kB, thirty packets, which the rate takes 20 ms for."""
 PORT = 5201
 
 
