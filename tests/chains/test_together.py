@@ -1,4 +1,7 @@
-"""All of them in one chain: a hostPort, a limit, a MAC, source-based routes, the firewall, and policy over all."""
+"""All of them in one chain: a hostPort, a limit, a MAC, source-based routes, the firewall, and policy over all.
+
+In the oldest version that all of them speak (0.4.0, of `firewall`), and in the newest.
+"""
 
 from pathlib import Path
 
@@ -22,7 +25,9 @@ each_version = pytest.mark.parametrize(
     [
         pytest.param(path, version, id=f"{name}-{version}", marks=pytest.mark.skipif(not path.exists(), reason=reason))
         for name, path, version in (
+            ("debian", DEBIAN_PLUGINS, "0.4.0"),
             ("debian", DEBIAN_PLUGINS, "1.0.0"),
+            ("newest", NEWEST_PLUGINS, "0.4.0"),
             ("newest", NEWEST_PLUGINS, "1.0.0"),
             ("newest", NEWEST_PLUGINS, "1.1.0"),
         )
