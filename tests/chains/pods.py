@@ -69,12 +69,18 @@ def attached(
     labels: Mapping[str, str] | None = None,
     capabilities: Mapping[str, object] | None = None,
     name: str = "pod",
+    interface: str = "eth0",
+    inside: Namespace | None = None,
 ) -> Iterator[ChainedPod]:
-    """A pod made by a chain; it is detached at the end, and if the test didn't fail nothing of it may be left."""
-    namespace = host.pod()
+    """A pod made by a chain, or a further interface of one that is there (`inside`).
+
+    It is detached at the end, and if the test didn't fail nothing of it may be left.
+    """
+    namespace = inside or host.pod()
     container = Container(
         id=namespace.name,
         netns=namespace.path,
+        interface=interface,
         args=f"IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={name}",
         extra={"args": {"cni": {"labels": [{"key": key, "value": value} for key, value in (labels or {}).items()]}}},
         capabilities=capabilities or {},

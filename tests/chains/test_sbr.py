@@ -5,10 +5,12 @@ is what sbr does, to any network's pod. It is meant for a pod's further interfac
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from cni.chain import Document
 from tests.chains.asking import SILENCE_S, Question, ask, both, serving
 from tests.chains.pods import SBR, ChainedPod, attached, network
 from tests.chains.policies import GUARDED, STRANGER
@@ -50,6 +52,35 @@ def test_tortie_may_be_deleted_again_where_sbr_may_not(host: Host, plugins: Path
     for _ in range(2):
         again = host.call("DEL", request, container=pod.container.id, netns=pod.namespace.path)
         assert (again.status, again.out) == (0, "")
+
+
+@both_plugin_sets
+def test_a_pod_is_reached_by_a_further_interface_with_sbr_and_by_its_first(host: Host, plugins: Path) -> None:
+    with attached(host, plugins, network()) as first, serving(first.namespace, "80/TCP"):
+        with further(first, plugins, SBR) as second:
+            assert ask(host.outside, *both([*first.addresses, *second.addresses], (80, "TCP"))) == ["open"] * 4
+        assert ask(host.outside, *both(first.addresses, (80, "TCP"))) == ["open"] * 2
+
+
+@both_plugin_sets
+@pytest.mark.parametrize("chained", [pytest.param((SBR,), id="sbr"), pytest.param((), id="no-sbr")])
+def test_a_further_interface_takes_no_route_of_the_first(
+    host: Host, plugins: Path, chained: tuple[Document, ...]
+) -> None:
+    with (
+        attached(host, plugins, network()) as first,
+        serving(first.namespace, "80/TCP"),
+        serving(host.outside, "80/TCP"),
+        further(first, plugins, *chained),
+    ):
+        assert ask(host.outside, *both(first.addresses, (80, "TCP"))) == ["open"] * 2
+        assert ask(first.namespace, *both(OUTSIDE, (80, "TCP"))) == ["open"] * 2
+
+
+def further(first: ChainedPod, plugins: Path, *chained: Document) -> AbstractContextManager[ChainedPod]:
+    """A second interface of a pod, in another network."""
+    conflist = {**network(*chained), "name": "further"}
+    return attached(first.host, plugins, conflist, interface="net1", inside=first.namespace)
 
 
 def _each(addresses: Sequence[str], pod: ChainedPod) -> list[Question]:
