@@ -145,14 +145,19 @@ def answer(record: Record) -> Result:
     """What is there for a record.
 
     Interfaces name both ends, because chained plugins look for them: `bandwidth` wants the host end with an empty
-    sandbox, `portmap` an address whose interface lies in the sandbox, podman a MAC on the inner one.
+    sandbox, `portmap` an address whose interface lies in the sandbox, podman a MAC on the inner one. An address has its
+    gateway, because `sbr` makes default routes of that and not of `routes`.
     """
     outside = Interface(record.host_interface, GATEWAY_MAC.hex(":"), record.mtu)
     inside = Interface(record.interface, record.mac, record.mtu, record.netns)
-    ips = tuple(IP(f"{address}/{address.max_prefixlen}", interface=1) for address in record.addresses)
+    gateways = {4: str(GATEWAY_IPV4), 6: str(GATEWAY_IPV6)}
+    ips = tuple(
+        IP(f"{address}/{address.max_prefixlen}", interface=1, gateway=gateways[address.version])
+        for address in record.addresses
+    )
     versions = {address.version for address in record.addresses}
     routes = tuple(
-        Route(text, str(GATEWAY_IPV6 if ":" in text else GATEWAY_IPV4))
+        Route(text, gateways[6 if ":" in text else 4])
         for text in record.routes or EVERYWHERE
         if (6 if ":" in text else 4) in versions
     )
