@@ -20,7 +20,7 @@ _MARKS = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "machine" in getattr(item, "fixturenames", ()):
+        if "host" in getattr(item, "fixturenames", ()):
             for mark in _MARKS:
                 item.add_marker(mark)
 
@@ -45,5 +45,6 @@ def machine(host: Host) -> Iterator[Machine]:
     if host.agent is None:
         host.start()
     with machines(host) as machine:
+        machine.logged_before = len(host.log())
         yield machine
         leftovers.settle(machine)

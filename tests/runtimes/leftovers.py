@@ -54,4 +54,6 @@ def _near(machine: Machine) -> list[str]:
     files = [path for folder in ("attachments", "journal") for path in (host.state / folder).glob("*")]
     files += (host.place / "tombstones").glob("*")
     links = [row["ifname"] for row in host.shown("link") if row["ifname"].startswith("tort")]
-    return [*machine.left(), *links, *map(str, files)]
+    sets = host.namespace.run("ipset", "save").splitlines()
+    members = [line for line in sets if line.startswith("add ") and "-nodes " not in line]
+    return [*machine.left(), *links, *members, *map(str, files)]

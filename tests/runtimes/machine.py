@@ -61,8 +61,9 @@ class Machine:
     host: Host
     holder: "subprocess.Popen[bytes]"
     cgroup: str
-    """The cgroup that a test's containers are put below; nobody else uses the name."""
+    """The cgroup, with its slash, that a test's containers are put below; nobody else uses the name."""
     started: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+    pid_namespace: str = ""
     at_first: frozenset[str] = frozenset()
     logged_before: int = 0
 
@@ -87,6 +88,19 @@ class Machine:
         ours = {"type": "tortie", "policy": {"type": "k8s"}, "ipam": {"assign_ipv4": True, "assign_ipv6": True}}
         network = {"cniVersion": "1.0.0", "name": "tortie", "plugins": [ours, *others], **changes}
         self.write("/etc/cni/net.d/10-tortie.conflist", json.dumps(network))
+
+    def record_calls(self) -> None:
+        """From now on `calls` tells of each call of tortie."""
+        (self.root / "run/plugin").mkdir()
+        shutil.copy(RELAY, self.root / "run/plugin")
+        script = self.root / BIN.lstrip("/") / RELAY.name
+        script.write_text('#!/bin/sh\n{ env -0 | tr "\\n\\0" " \\n"; echo; } >>/run/calls\nexec /run/plugin/tortie\n')
+
+    def calls(self) -> list[dict[str, str]]:
+        """Their environments, but for VERSION's."""
+        blocks = (self.root / "run/calls").read_text().split("\n\n")
+        found = [dict(row.split("=", 1) for row in block.splitlines()) for block in blocks if block]
+        return [call for call in found if call["CNI_COMMAND"] != "VERSION"]
 
     # Programs
 
@@ -116,10 +130,18 @@ class Machine:
         self.started.append(started)
         return started
 
+    def kill(self, name: str, number: int) -> None:
+        """End what the test has started, by its name, with a signal."""
+        parents = [process.pid for process in self.started]
+        for one in _living():
+            if one.parent in parents and one.name == name:
+                os.kill(one.pid, number)
+                self.started[parents.index(one.parent)].wait(30)
+
     # What is there
 
     def log(self) -> str:
-        """What the agent has logged since the machine was made."""
+        """What the agent has logged for this test."""
         return self.host.log()[self.logged_before :]
 
     def left(self) -> list[str]:
@@ -128,20 +150,24 @@ class Machine:
 
     def _traces(self) -> frozenset[str]:
         mounts = Path(f"/proc/{self.holder.pid}/mounts").read_text().splitlines()
-        ours = os.readlink(f"/proc/{self.holder.pid}/ns/pid_for_children")
-        known = {self.holder.pid, *(process.pid for process in self.started)}
         return frozenset(
             {"mount " + row.split()[1] for row in mounts}
             | {"netns " + path.name for path in (self.root / "run/netns").iterdir()}
-            | {"process " + one.name for one in _living() if one.namespace == ours and one.parent not in known}
+            | {"process " + name for name in self.processes()}
         )
+
+    def processes(self) -> list[str]:
+        """What runs in here beside PID 1 and what the test itself has started."""
+        known = {self.holder.pid, *(process.pid for process in self.started)}
+        ours = (one for one in _living() if one.namespace == self.pid_namespace)
+        return sorted(one.name for one in ours if one.parent not in known)
 
     def cgroups(self) -> list[Path]:
         """Cgroups of containers; not those that podman makes above them and keeps."""
-        return [path for path in self._all_cgroups() if path.name not in ("conmon", self.cgroup)]
+        return [path for path in self._all_cgroups() if path.name not in ("conmon", self.cgroup.strip("/"))]
 
     def _all_cgroups(self) -> list[Path]:
-        roots = [path for pattern in (self.cgroup, f"*/{self.cgroup}") for path in _CGROUPS.glob(pattern)]
+        roots = [path for path in _CGROUPS.rglob(self.cgroup.strip("/")) if path.is_dir()]
         return roots + [path for root in roots for path in root.rglob("*") if path.is_dir()]
 
     def end(self) -> None:
@@ -155,6 +181,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class _Process:
+    pid: int
     name: str
     parent: int
     namespace: str
@@ -169,7 +196,7 @@ def _living() -> Iterator[_Process]:
         except OSError:
             continue
         if not rows["State"].startswith("Z"):
-            yield _Process(rows["Name"], int(rows["PPid"]), namespace)
+            yield _Process(int(folder.name), rows["Name"], int(rows["PPid"]), namespace)
 
 
 def _removed(cgroup: Path) -> bool:
@@ -203,11 +230,12 @@ def machines(host: Host) -> Iterator[Machine]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-    machine = Machine(host, holder, f"tortie-test-{os.getpid()}-{next(_numbers)}", logged_before=len(host.log()))
+    machine = Machine(host, holder, f"/tortie-test-{os.getpid()}-{next(_numbers)}")
     with holder:
         try:
             ready = holder.stdout.readline() if holder.stdout else b""
             assert ready == b"ready\n", "the machine's mounts could not be made"
+            machine.pid_namespace = os.readlink(f"/proc/{holder.pid}/ns/pid_for_children")
             machine.plugins(RELAY.parent, RELAY.name, RELAY_IPAM.name)
             machine.at_first = machine._traces()
             yield machine
