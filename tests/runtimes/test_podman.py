@@ -79,6 +79,15 @@ def test_a_container_has_addresses_reaches_its_host_and_frees_them_when_it_is_re
     assert (removed.status, removed.err) == (0, "")
 
 
+@pytest.mark.parametrize("version", ["0.3.1", "0.4.0"])
+def test_a_network_of_an_older_version_serves_as_well(machine: Machine, podman: Podman, version: str) -> None:
+    machine.conflist(PORTMAP, cniVersion=version)
+    ran = podman("run", "-d", "--name", "c1", image.NAME)
+    assert ran.status == 0, ran.err
+    answers(machine.host, *_addresses(podman, "c1"))
+    assert podman("rm", "-f", "-t", "0", "c1").status == 0
+
+
 def test_a_container_that_ends_by_itself_frees_its_addresses(machine: Machine, podman: Podman) -> None:
     assert podman("run", "-d", "--name", "c1", image.NAME, "busybox", "true").status == 0
     leftovers.settle(machine)
