@@ -22,10 +22,12 @@ from itertools import count
 from pathlib import Path
 
 from tests.host import RELAY, RELAY_IPAM, Host, Said
+from tests.runtimes.processes import living
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BIN = "/opt/cni/bin"
 """Where plugins are in here; `ctr` looks nowhere else but in /usr/lib/cni."""
+CONFLIST = "/etc/cni/net.d/10-tortie.conflist"
 _LIMIT_S = 120
 _PATIENCE_S = 30.0
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -87,7 +89,7 @@ class Machine:
         """The network that runtimes find: tortie with both families, and other plugins after it."""
         ours = {"type": "tortie", "policy": {"type": "k8s"}, "ipam": {"assign_ipv4": True, "assign_ipv6": True}}
         network = {"cniVersion": "1.0.0", "name": "tortie", "plugins": [ours, *others], **changes}
-        self.write("/etc/cni/net.d/10-tortie.conflist", json.dumps(network))
+        self.write(CONFLIST, json.dumps(network))
 
     def record_calls(self) -> None:
         """From now on `calls` tells of each call of tortie."""
@@ -133,7 +135,7 @@ class Machine:
     def kill(self, name: str, number: int) -> None:
         """End what the test has started, by its name, with a signal."""
         parents = [process.pid for process in self.started]
-        for one in _living():
+        for one in living():
             if one.parent in parents and one.name == name:
                 os.kill(one.pid, number)
                 self.started[parents.index(one.parent)].wait(30)
@@ -159,7 +161,7 @@ class Machine:
     def processes(self) -> list[str]:
         """What runs in here beside PID 1 and what the test itself has started."""
         known = {self.holder.pid, *(process.pid for process in self.started)}
-        ours = (one for one in _living() if one.namespace == self.pid_namespace)
+        ours = (one for one in living() if one.namespace == self.pid_namespace)
         return sorted(one.name for one in ours if one.parent not in known)
 
     def cgroups(self) -> list[Path]:
@@ -177,26 +179,6 @@ class Machine:
         for process in (self.holder, *self.started):
             process.wait(30)
         until_empty(lambda: [path for path in sorted(self._all_cgroups(), reverse=True) if not _removed(path)])
-
-
-@dataclass(frozen=True, slots=True)
-class _Process:
-    pid: int
-    name: str
-    parent: int
-    namespace: str
-
-
-def _living() -> Iterator[_Process]:
-    """Every process but zombies and those that end meanwhile."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            rows = dict(row.split(":\t", 1) for row in (folder / "status").read_text().splitlines() if ":\t" in row)
-            namespace = os.readlink(folder / "ns" / "pid")
-        except OSError:
-            continue
-        if not rows["State"].startswith("Z"):
-            yield _Process(int(folder.name), rows["Name"], int(rows["PPid"]), namespace)
 
 
 def _removed(cgroup: Path) -> bool:

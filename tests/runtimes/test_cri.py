@@ -16,7 +16,7 @@ from tests.runtimes import leftovers
 from tests.runtimes.containerd import Containerd, containerd
 from tests.runtimes.cri import Cri, Refused
 from tests.runtimes.image import PORT
-from tests.runtimes.machine import Machine, until_empty
+from tests.runtimes.machine import CONFLIST, Machine, until_empty
 from tests.runtimes.programs import needs_containerd
 from tests.runtimes.traffic import answers, tried
 
@@ -45,6 +45,15 @@ def pod(machine: Machine, name: str = "web", attempt: int = 0, **changes: object
     """What a kubelet asks for a pod in the namespace `shop`."""
     metadata = {"name": name, "uid": f"uid-{name}", "namespace": "shop", "attempt": attempt}
     return {"metadata": metadata, "hostname": name, "linux": {"cgroup_parent": machine.cgroup}, **changes}
+
+
+def test_the_network_is_ready_while_the_conflist_is_there(machine: Machine, cri: Cri) -> None:
+    """As an installer brings it: whole, by a rename in the folder. containerd doesn't see one from another folder."""
+    machine.run("mv", CONFLIST, f"{CONFLIST}.tmp")
+    until_empty(lambda: cri.network().get("status"))
+    assert cri.network()["reason"] == "NetworkPluginNotReady"
+    machine.run("mv", f"{CONFLIST}.tmp", CONFLIST)
+    until_empty(lambda: [] if cri.network().get("status") else cri.network())
 
 
 def test_a_pod_has_both_families_addresses_until_it_is_stopped_and_nothing_of_it_is_left(
