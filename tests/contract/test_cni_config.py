@@ -111,7 +111,9 @@ def test_a_refused_configuration_leaves_nothing(way: Way) -> None:
     "keys",
     [
         pytest.param({"cniVersions": ["0.3.1", "0.4.0", "1.0.0", "1.1.0"]}, id="cniVersions"),
-        pytest.param({"capabilities": {"portMappings": True, "bandwidth": True}}, id="capabilities, which libcni leaves"),
+        pytest.param(
+            {"capabilities": {"portMappings": True, "bandwidth": True}}, id="capabilities, which libcni leaves"
+        ),
         pytest.param({"disableCheck": True, "disableGC": True, "loadOnlyInlinedPlugins": True}, id="a list's keys"),
         pytest.param({"args": {"labels": [{"key": "a"}], "other": 5}}, id="args of others"),
         pytest.param({"args": {"cni": {"labels": [{"key": "app", "value": "web"}], "other": []}}}, id="args.cni"),

@@ -96,7 +96,9 @@ class Way:
         self.pods.append(pod)
         return pod
 
-    def variables(self, command: str, pod: Pod | None = None, interface: str = "eth0", args: str = "") -> dict[str, str]:
+    def variables(
+        self, command: str, pod: Pod | None = None, interface: str = "eth0", args: str = ""
+    ) -> dict[str, str]:
         """The CNI_* variables of a call, CNI_PATH not among them: no plugin of ours needs it."""
         found = {"CNI_COMMAND": command, "CNI_ARGS": args}
         if pod is not None:
