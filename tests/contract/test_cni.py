@@ -5,25 +5,26 @@ runtimes were measured to behave, and the tests that hold us to it:
 
 | the line | tests |
 |---|---|
-| process: exit status, result or one error object on stdout, logs on stderr | `ways.refused`, `ways.silent`, test_cni_fuzz.py |
+| process: exit status, result or one error object on stdout | `ways.refused`, `ways.silent`, test_cni_fuzz.py |
 | process: the runtime's whole environment is there, empty is missing, stdin only for VERSION may be empty | below |
 | environment: about text, unknown command, required variables, names of containers and interfaces | below |
-| stdin: unreadable 5, no JSON 6; name 7; cniVersion 1, none is 0.1.0; commands that a version hasn't | test_cni_config.py |
+| stdin: unreadable 5, no JSON 6; name 7; cniVersion 1, none is 0.1.0; commands by version | test_cni_config.py |
 | namespace: the plugin's own 8, before anything is done; CNI_NETNS_OVERRIDE; none at all | test_cni_netns.py |
 | CNI_ARGS: pairs, unknown keys, IgnoreUnknown; IP and MAC, also by runtimeConfig and args.cni | test_cni_args.py |
-| configuration: unknown keys, `capabilities`, `cniVersions`, string booleans, a real Calico conflist | test_cni_config.py |
+| configuration: unknown keys, `capabilities`, `cniVersions`, string booleans, a Calico conflist | test_cni_config.py |
 | ADD: interface made or error, exists already, same answer again, state's key, concurrency | test_cni_add.py |
 | ADD: result by version, sandbox verbatim, interface index, mtu | test_cni_results.py |
 | ADD: prevResult passed through in every form, refused where it is none | test_cni_previous.py |
 | DEL: many times, nothing there, no namespace, no prevResult, another's interface | test_cni_del.py |
 | CHECK: prevResult, at once after ADD, others' changes tolerated, each finding named, policy | test_cni_check.py |
 | STATUS: 50, 51, quick; ADD and DEL don't rely on it | test_cni_status.py |
-| GC: absent, null, lists, other networks, malformed, addresses without a record, goes on after errors | test_cni_gc.py |
+| GC: absent, null, lists, other networks, malformed, addresses without a record, errors | test_cni_gc.py |
 | VERSION: ignores stdin and every other variable | below |
 | delegated IPAM: no interface, subnet and gateway, STATUS, CHECK and GC forwarded to it | test_cni_ipam.py |
 | the agent away: 11, 50, tombstone, VERSION | test_cni_down.py |
 """
 
+import json
 import subprocess
 from collections.abc import Mapping
 
@@ -132,15 +133,19 @@ def test_names_as_long_as_they_may_be_serve(way: Way) -> None:
     pod = way.pod()
     container = "0" + "aZ9_.-" * 10 + "abc"  # 64, as a runtime's are
     variables = {**way.variables("ADD", pod, interface="x" * 15), "CNI_CONTAINERID": container}
-    config = way.config(name="a" + "Z9_.-" * 10)
-    assert way.call("ADD", None, config, **variables).status == 0
-    assert silent(way.call("DEL", None, config, **{**variables, "CNI_COMMAND": "DEL"}))
+    config = json.dumps(way.config(name="a" + "Z9_.-" * 10))
+    assert way.run(variables, config).status == 0
+    assert silent(way.run({**variables, "CNI_COMMAND": "DEL"}, config))
     assert way.nothing_left()
 
 
 def test_what_else_a_runtime_has_in_its_environment_is_no_matter(way: Way) -> None:
-    more = {"TRACEPARENT": "00-0af7-01", "TRACESTATE": "a=b", "BAGGAGE": "c=d", "CNI_PATH": "/nowhere", "CNI_NEW": "x"}
-    way.add(way.pod(), LANG="tlh_QO.UTF-8", PYTHONPATH="/nowhere", LC_ALL="C", HOME="", **more)
+    pod = way.pod()
+    tracing = {"TRACEPARENT": "00-0af7-01", "TRACESTATE": "a=b", "BAGGAGE": "c=d"}
+    system = {"LANG": "tlh_QO.UTF-8", "LC_ALL": "C", "PYTHONPATH": "/nowhere", "HOME": "", "ODD": "\udcff"}
+    more = {**tracing, **system, "CNI_PATH": "/nowhere", "CNI_NEW": "x"}
+    assert way.run({**more, **way.variables("ADD", pod)}, json.dumps(way.config())).status == 0
+    assert silent(way.run({**more, **way.variables("DEL", pod)}, json.dumps(way.config())))
 
 
 # VERSION

@@ -99,7 +99,8 @@ def test_an_error_is_told_in_the_version_of_the_configuration(way: Way, version:
 
 
 def test_a_refused_configuration_leaves_nothing(way: Way) -> None:
-    for keys in ({"name": "a/b"}, {"cniVersion": "9.9.9"}, {"mtu": "big"}, {"ipam": []}, {"prevResult": 5}):
+    wrong: list[Document] = [{"name": "a/b"}, {"cniVersion": "9.9.9"}, {"mtu": "big"}, {"ipam": []}, {"prevResult": 5}]
+    for keys in wrong:
         assert way.call("ADD", way.pod(), {**way.config(), **keys}).status == 1
     assert way.nothing_left()
 
@@ -111,9 +112,7 @@ def test_a_refused_configuration_leaves_nothing(way: Way) -> None:
     "keys",
     [
         pytest.param({"cniVersions": ["0.3.1", "0.4.0", "1.0.0", "1.1.0"]}, id="cniVersions"),
-        pytest.param(
-            {"capabilities": {"portMappings": True, "bandwidth": True}}, id="capabilities, which libcni leaves"
-        ),
+        pytest.param({"capabilities": {"portMappings": True, "bandwidth": True}}, id="capabilities left in"),
         pytest.param({"disableCheck": True, "disableGC": True, "loadOnlyInlinedPlugins": True}, id="a list's keys"),
         pytest.param({"args": {"labels": [{"key": "a"}], "other": 5}}, id="args of others"),
         pytest.param({"args": {"cni": {"labels": [{"key": "app", "value": "web"}], "other": []}}}, id="args.cni"),

@@ -1,5 +1,6 @@
 """CNI_NETNS: the plugin's own namespace, what is no namespace, and one that has gone."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -11,7 +12,7 @@ from tests.sandbox import needs_sandbox
 
 pytestmark = [needs_sandbox, pytest.mark.kernel]
 _OWN = ("/proc/self/ns/net", "the node's file")
-_NONE = ("missing", "a plain file", "a folder", "a mount namespace", "a dangling link", "a FIFO", "a socket's name")
+_NONE = ("missing", "a plain file", "a folder", "a mount namespace", "a dangling link", "a FIFO")
 
 
 def _own(way: Way, which: str) -> str:
@@ -19,6 +20,7 @@ def _own(way: Way, which: str) -> str:
 
 
 def _none(which: str, folder: Path) -> str:
+    folder.mkdir(exist_ok=True)
     path = folder / "netns"
     match which:
         case "a plain file":
@@ -31,8 +33,8 @@ def _none(which: str, folder: Path) -> str:
             os.mkfifo(path)
         case "a mount namespace":
             return "/proc/self/ns/mnt"
-        case "a socket's name":
-            return "@netns"
+        case _:
+            pass
     return str(path)
 
 
@@ -48,9 +50,8 @@ def test_the_plugins_own_namespace_is_refused_before_anything_is_done(way: Way, 
 @pytest.mark.parametrize("override", ["1", "TRUE"])
 def test_overridden_it_fails_all_the_same_and_leaves_nothing(way: Way, override: str) -> None:
     before = way.host.shown("addr")
-    failure(
-        way.call("ADD", way.pod(), interface="eth7", CNI_NETNS=way.host.namespace.path, CNI_NETNS_OVERRIDE=override)
-    )
+    variables = {"CNI_NETNS": way.host.namespace.path, "CNI_NETNS_OVERRIDE": override}
+    failure(way.run({**way.variables("ADD", way.pod(), "eth7"), **variables}, json.dumps(way.config())))
     assert way.host.shown("addr") == before
     assert way.nothing_left()
 
@@ -77,8 +78,9 @@ def test_an_add_into_what_is_no_namespace_is_refused(way: Way, which: str, tmp_p
 def test_a_del_needs_no_namespace(way: Way, which: str, tmp_path: Path) -> None:
     pod = way.pod()
     way.add(pod)
+    netns = "" if which == "empty" else _none(which, tmp_path)
     for _ in range(2):
-        assert silent(way.call("DEL", pod, CNI_NETNS="" if which == "empty" else _none(which, tmp_path / "x")))
+        assert silent(way.call("DEL", pod, CNI_NETNS=netns))
     assert way.nothing_left()
 
 

@@ -8,10 +8,10 @@ from tests.sandbox import needs_sandbox
 pytestmark = [needs_sandbox, pytest.mark.kernel]
 BOTH = {"type": "tortie-ipam", "assign_ipv4": True, "assign_ipv6": True}
 _WITH_INTERFACES = VERSIONS[2:]
-_DEFAULT_ROUTES = {
-    "4": {"dst": "0.0.0.0/0", "gw": "169.254.1.1"},
-    "6": {"dst": "::/0", "gw": "fe80::ecee:eeff:feee:eeee"},
-}
+_DEFAULT_ROUTES = [
+    {"dst": "0.0.0.0/0", "gw": "169.254.1.1"},
+    {"dst": "::/0", "gw": "fe80::ecee:eeff:feee:eeee"},
+]
 
 
 def _in_pod(way: Way, pod: Pod) -> Document:
@@ -26,10 +26,10 @@ def _on_host(way: Way, name: str) -> Document:
 def test_the_oldest_versions_have_one_address_a_family(way: Way, version: str | None) -> None:
     pod = way.pod()
     result = way.add(pod, way.config(version, ipam=BOTH))
-    assert result["cniVersion"] == version or "0.1.0"
+    assert result["cniVersion"] == (version or "0.1.0")
     assert set(result) - {"dns"} == {"cniVersion", "ip4", "ip6"}
     assert [result[key]["ip"] for key in ("ip4", "ip6")] == addresses(pod)
-    assert [result[key]["routes"] for key in ("ip4", "ip6")] == [[route] for route in _DEFAULT_ROUTES.values()]
+    assert [result[key]["routes"] for key in ("ip4", "ip6")] == [[route] for route in _DEFAULT_ROUTES]
     assert {key for ip in ("ip4", "ip6") for key in result[ip]} <= {"ip", "gateway", "routes"}
 
 
@@ -54,7 +54,7 @@ def test_a_result_has_both_ends_and_the_addresses_of_the_inner_one(way: Way, ver
     assert (outer.get("sandbox", ""), outer["mac"]) == ("", _on_host(way, outer["name"])["address"])
     assert [ip["address"] for ip in result["ips"]] == addresses(pod)
     assert [result["interfaces"][ip["interface"]] for ip in result["ips"]] == [inner, inner]
-    assert result["routes"] == list(_DEFAULT_ROUTES.values())
+    assert result["routes"] == _DEFAULT_ROUTES
 
 
 @pytest.mark.parametrize("version", _WITH_INTERFACES)

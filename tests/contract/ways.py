@@ -105,7 +105,9 @@ class Way:
             found |= {"CNI_CONTAINERID": pod.container, "CNI_NETNS": pod.netns, "CNI_IFNAME": interface}
         return {name: value for name, value in found.items() if value}
 
-    def run(self, variables: Mapping[str, str], stdin: bytes | str, *, ipam: bool = False) -> Said:
+    def run(
+        self, variables: Mapping[str, str], stdin: bytes | str, *, ipam: bool = False, limit_s: float = LIMIT_S
+    ) -> Said:
         """Execute the plugin with just these variables and PATH, in the node's namespace."""
         program = PYTHON_PLUGIN if self.id in ("python", "alone") else (str(RELAY_IPAM if ipam else RELAY),)
         given = self.host.environment(**({"TORTIE_PROGRAM": "tortie-ipam"} if ipam else {}))
@@ -115,7 +117,7 @@ class Way:
             env={**given, **variables},
             capture_output=True,
             check=False,
-            timeout=LIMIT_S,
+            timeout=limit_s,
         )
         return Said(done.returncode, done.stdout.decode(), done.stderr.decode(errors="replace"))
 
@@ -161,16 +163,9 @@ class Way:
         }
         return {key: value for key, value in found.items() if value}
 
-    def settled(self, wanted: Callable[[Document], bool] = lambda left: not left) -> Document:
-        """What is left, as soon as it is as wanted, or at the end of our patience."""
-        limit = time.monotonic() + _SETTLED_S
-        while not wanted(found := self.left()) and time.monotonic() < limit:
-            time.sleep(0.02)
-        return found
-
     def nothing_left(self) -> bool:
         """Whether soon nothing is left; says what is."""
-        left = self.settled()
+        left = soon(self.left, {})
         assert left == {}, left
         return True
 
@@ -217,6 +212,14 @@ class Way:
         return sorted((self.host.place / "tombstones").glob("*"))
 
 
+def soon(look: Callable[[], T], wanted: object) -> T:
+    """What `look` sees, as soon as it is as wanted, or at the end of our patience."""
+    limit = time.monotonic() + _SETTLED_S
+    while (found := look()) != wanted and time.monotonic() < limit:
+        time.sleep(0.02)
+    return found
+
+
 # What was said
 
 
@@ -250,6 +253,12 @@ def silent(said: Said) -> bool:
 
 
 # What is there
+
+
+def wiring(pod: Pod) -> list[tuple[str, str, list[str]]]:
+    """A namespace's interfaces: name, MAC, addresses. What changes by itself (flags, lifetimes) isn't in it."""
+    rows = json.loads(pod.namespace.run("ip", "-j", "addr"))
+    return [(row["ifname"], row["address"], [one["local"] for one in row["addr_info"]]) for row in rows]
 
 
 def interfaces(pod: Pod) -> list[str]:
