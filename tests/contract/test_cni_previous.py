@@ -1,4 +1,4 @@
-"""prevResult on an ADD that comes after others in its chain: passed through in every form, or refused and nothing made."""
+"""prevResult on an ADD that comes after others in its chain: passed through in every form, or refused."""
 
 import json
 
