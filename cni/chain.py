@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from cni.config import SUPPORTED_VERSIONS, is_name
+from cni.netconf import is_name
+from cni.result import SUPPORTED_VERSIONS
 
 LIMIT_S = 120
 """A plugin's time, as a kubelet's: four minutes for ADD, two for DEL; ours are quicker."""

@@ -15,8 +15,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from cni import faults
+from cni import delegate, faults
 from cni.config import Attachment
+from cni.delegate import Delegated
 from cni.node import Node
 from cni.records import Record
 from datastore.errors import StoreError
@@ -43,18 +44,20 @@ class Unfinished(Exception):
         self.reason = reason
 
 
-async def delete(node: Node, attachment: Attachment, down: Down | None = None) -> None:
-    """DEL: succeeds whatever has gone already.
+async def delete(node: Node, attachment: Attachment, down: Down | None = None, below: Delegated | None = None) -> None:
+    """DEL: succeeds whatever has gone already. `below` is the IPAM plugin to ask where there is no record.
 
     Raises:
         HandleBusy: another call for this attachment doesn't end.
         KernelError: the host end can't be taken down.
     """
     async with node.handles.hold(attachment.handle) as hold:
-        await remove(node, attachment, hold, down)
+        await remove(node, attachment, hold, down, below)
 
 
-async def remove(node: Node, attachment: Attachment, hold: Hold, down: Down | None = None) -> None:
+async def remove(
+    node: Node, attachment: Attachment, hold: Hold, down: Down | None = None, below: Delegated | None = None
+) -> None:
     """Undo whatever there is of an attachment; what the store refuses stays in the journal.
 
     Raises:
@@ -64,10 +67,10 @@ async def remove(node: Node, attachment: Attachment, hold: Hold, down: Down | No
     if record is None and attachment.handle in node.freed and not hold.uncertain:
         return
     try:
-        await _finish(node, record or _unrecorded(attachment), hold, journalled=record is not None, down=down)
+        await _finish(node, record or _unrecorded(attachment, below), hold, journalled=record is not None, down=down)
     except (StoreError, IpamError) as error:
         if record is None:
-            node.records.journal(_unrecorded(attachment))
+            node.records.journal(_unrecorded(attachment, below))
         log.warning("the removal of %s waits in the journal: %s", attachment.handle, error)
 
 
@@ -102,14 +105,9 @@ async def replay(node: Node) -> int:
 async def _finish(node: Node, record: Record, hold: Hold, *, journalled: bool, down: Down | None = None) -> None:
     if faults.ACTIVE:
         await faults.at("del journalled")
-    node.links.retire(record.host_interface)
-    node.reaper.soon()
-    if faults.ACTIVE:
-        await faults.at("del down")
-    await node.policy.dismiss(record)
-    if faults.ACTIVE:
-        await faults.at("del dismissed")
-    if journalled and down is not None:
+    if not record.on_link:
+        await _take_down(node, record)
+    if journalled and down is not None and record.delegated is None:
         await down()
     freed = await _release(node, record, hold)
     if faults.ACTIVE:
@@ -123,11 +121,20 @@ async def _finish(node: Node, record: Record, hold: Hold, *, journalled: bool, d
         del node.freed[next(iter(node.freed))]
 
 
+async def _take_down(node: Node, record: Record) -> None:
+    node.links.retire(record.host_interface)
+    node.reaper.soon()
+    if faults.ACTIVE:
+        await faults.at("del down")
+    await node.policy.dismiss(record)
+    if faults.ACTIVE:
+        await faults.at("del dismissed")
+
+
 async def _release(node: Node, record: Record, hold: Hold) -> tuple[Address, ...]:
     """Free the addresses and withdraw the endpoint, both even if one is refused; gives the addresses."""
-    addresses, endpoint = await asyncio.gather(
-        _free(node, record, hold), node.endpoints.withdraw(record), return_exceptions=True
-    )
+    withdrawal = _nothing() if record.on_link else node.endpoints.withdraw(record)
+    addresses, endpoint = await asyncio.gather(_free(node, record, hold), withdrawal, return_exceptions=True)
     for outcome in (addresses, endpoint):
         if isinstance(outcome, BaseException):
             raise outcome
@@ -135,6 +142,9 @@ async def _release(node: Node, record: Record, hold: Hold) -> tuple[Address, ...
 
 
 async def _free(node: Node, record: Record, hold: Hold) -> tuple[Address, ...]:
+    if record.delegated is not None:
+        await delegate.run(record.delegated, "DEL", record.attachment)
+        return record.addresses
     # A record without addresses is of an ADD that never came to know them, or of one that this node never saw.
     if not record.held or hold.uncertain:
         return tuple(one.address for one in await node.allocator.release_handle(record.attachment.handle))
@@ -142,10 +152,15 @@ async def _free(node: Node, record: Record, hold: Hold) -> tuple[Address, ...]:
     return record.addresses
 
 
-def _unrecorded(attachment: Attachment) -> Record:
+async def _nothing() -> None:
+    """What has no endpoint."""
+
+
+def _unrecorded(attachment: Attachment, below: Delegated | None) -> Record:
     return Record(
         network=attachment.network,
         container_id=attachment.container_id,
         interface=attachment.interface,
         host_interface=host_interface(attachment.network, attachment.container_id, attachment.interface),
+        delegated=below,
     )

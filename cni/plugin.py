@@ -9,19 +9,17 @@ import json
 import logging
 from dataclasses import dataclass
 
-from cni import attach, faults, removals
-from cni.config import NEWEST_VERSION, SUPPORTED_VERSIONS, Attachment, Call, parse, version_of
-from cni.errors import (
-    CniError,
-    IncompatibleVersion,
-    InternalError,
-    InvalidEnvironment,
-    InvalidNamespace,
-    NotAvailable,
-    TryAgainLater,
-)
+from cni import attach, delegate, faults, removals
+from cni.check import check
+from cni.collect import collect
+from cni.config import Attachment, Call, parse
+from cni.errors import CniError, InternalError, InvalidConfig, InvalidNamespace, NotAvailable, TryAgainLater
+from cni.lend import lend
+from cni.netconf import version_of
 from cni.node import Node
 from cni.request import Request
+from cni.result import NEWEST_VERSION, SUPPORTED_VERSIONS
+from cni.status import status
 from cni.tombstones import Tombstones
 from ipam.errors import HandleBusy
 from kernel import netns
@@ -71,13 +69,16 @@ class Plugin:
             case "DEL":
                 return await self._delete(call)
             case "STATUS":
-                if call.config.cni_version == "1.0.0":
-                    raise IncompatibleVersion("STATUS came with CNI 1.1.0", "the configuration says 1.0.0")
                 if self.not_ready:
                     raise NotAvailable("ADD can't be served", self.not_ready)
-                return Output(0)
-            case command:
-                raise InvalidEnvironment(f"CNI_COMMAND {command} is not served by this version of tortie")
+                await status(self._node, call)
+            case "CHECK":
+                await self._check(call, request)
+            case _:
+                if self.not_ready:
+                    raise TryAgainLater("GC can't be served yet", self.not_ready)
+                await collect(self._node, call)
+        return Output(0)
 
     async def _add(self, call: Call, request: Request) -> Output:
         if self.not_ready:
@@ -86,6 +87,9 @@ class Plugin:
             raise TryAgainLater("an earlier removal of this attachment is still owed", "it was left as a tombstone")
         if faults.ACTIVE:
             await faults.at("add checked")
+        if call.alone:
+            lent = await lend(self._node, call)
+            return Output(0, lent.to_json(call.config.cni_version))
         inside = _inside(call, request)
         task = asyncio.current_task()
         if task is not None:
@@ -99,8 +103,22 @@ class Plugin:
             inside.socket.close()
             if self._adding.get(call.attachment) is task:
                 del self._adding[call.attachment]
-        log.info("attached %s/%s with %s", call.pod.namespace, call.pod.name, ", ".join(map(str, result.addresses)))
-        return Output(0, result.to_json(call.config.cni_version, call.config.previous))
+        log.info(
+            "attached %s/%s with %s", call.pod.namespace, call.pod.name, ", ".join(one.address for one in result.ips)
+        )
+        return Output(0, result.after(call.previous).to_json(call.config.cni_version))
+
+    async def _check(self, call: Call, request: Request) -> None:
+        if self.not_ready:
+            raise TryAgainLater("CHECK can't be served yet", self.not_ready)
+        inside = None if call.alone else _inside(call, request)
+        try:
+            await check(self._node, call, inside)
+        except KernelError as error:
+            raise InternalError("the attachment can't be looked at", str(error)) from error
+        finally:
+            if inside is not None:
+                inside.socket.close()
 
     async def _delete(self, call: Call) -> Output:
         if faults.ACTIVE:
@@ -109,7 +127,7 @@ class Plugin:
         if running is not None:
             running.cancel()
         try:
-            await removals.delete(self._node, call.attachment)
+            await removals.delete(self._node, call.attachment, _below(call, self._node))
         except HandleBusy as error:
             raise TryAgainLater("the attachment is busy", str(error)) from error
         except KernelError as error:
@@ -130,7 +148,7 @@ def _inside(call: Call, request: Request) -> attach.Inside:
         InvalidNamespace: there is none at CNI_NETNS.
     """
     wrong = request.environment.get("TORTIE_NETNS_ERROR", "")
-    if not wrong and len(request.fds) != _DESCRIPTORS:
+    if not wrong and len(request.fds) < _DESCRIPTORS:
         wrong = "no descriptors came with the call"
     if not wrong:
         try:
@@ -139,7 +157,15 @@ def _inside(call: Call, request: Request) -> attach.Inside:
             wrong = error.reason
     if wrong:
         raise InvalidNamespace(f"CNI_NETNS {call.netns[:200]} is no network namespace", wrong)
-    return attach.Inside(request.fds[0], NetlinkSocket.borrow(request.fds[1]))
+    return attach.Inside(request.fds[0], NetlinkSocket.borrow(request.fds[1]), request.fds[_DESCRIPTORS:])
+
+
+def _below(call: Call, node: Node) -> delegate.Delegated | None:
+    """The IPAM plugin below, for a DEL without a record; a configuration that doesn't say it well keeps no pod."""
+    try:
+        return None if call.alone else delegate.delegated(call, node.pod_cidrs)
+    except InvalidConfig:
+        return None
 
 
 def failed(error: CniError, request: Request) -> Output:

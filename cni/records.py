@@ -19,6 +19,8 @@ from pathlib import Path
 import msgspec
 
 from cni.config import Attachment
+from cni.delegate import Delegated
+from cni.result import DNS
 from ipam.block import Held
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     held: tuple[HeldAddress, ...] = ()
     mac: str = ""
     mtu: int = 0
+    routes: tuple[str, ...] = ()
+    """Destinations by way of the node that the pod was given instead of default routes."""
+    dns: DNS = DNS()
+    delegated: Delegated | None = None
+    """The IPAM plugin of others that the addresses are of; then `held` names no blocks."""
+    on_link: bool = False
+    """The addresses are on another plugin's link: no interface is ours, no policy applies, no endpoint is published."""
     complete: bool = False
 
     @property

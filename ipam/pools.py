@@ -12,7 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from datastore.resources.ipblock import cell_of
 from datastore.resources.ippool import DEFAULT_BLOCK, IPPool
-from ipam.block import Block, Network
+from ipam.block import Among, Block, Network
 from ipam.errors import NoPool
 
 CELLS_AT_MOST = 1 << 16
@@ -52,13 +52,21 @@ def eligible(pools: Iterable[IPPool], family: int, asked: Sequence[str] = ()) ->
     return tuple(enabled.values())
 
 
-def cells(pool: Pool, node: str) -> Iterator[Network]:
-    """The cells of a pool, from the place that the node's name decides, around to the one before it."""
+def cells(pool: Pool, node: str, among: Among | None = None) -> Iterator[Network]:
+    """The cells of a pool, from the place that the node's name decides, around to the one before it.
+
+    Of a single address there is one; otherwise those without an address of `among` are passed over.
+    """
+    if among is not None and among.single:
+        yield cell_of(among.ranges[0].network)
+        return
     first = cell_of(_first_block(pool))
     bits = max(0, first.prefixlen - pool.network.prefixlen)
     start = _seed(pool, node) % (1 << bits)
     for step in range(min(1 << bits, CELLS_AT_MOST)):
-        yield _sibling(first, (start + step) % (1 << bits))
+        cell = _sibling(first, (start + step) % (1 << bits))
+        if among is None or among.meets(cell):
+            yield cell
 
 
 def candidates(pool: Pool, cell: Network, node: str, taken: Iterable[Network]) -> Iterator[Network]:

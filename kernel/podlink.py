@@ -56,13 +56,17 @@ _GONE = frozenset({errno.ENODEV, errno.ESRCH, errno.ENOENT})
 _THERE = frozenset({errno.EEXIST})
 
 
-def new_veth(name: str, mac: bytes, peer: str, peer_netns: int, mtu: int) -> Message:
+def new_veth(name: str, mac: bytes, peer: str, peer_netns: int, mtu: int, peer_mac: bytes = b"") -> Message:
     """A veth pair: `name` here with `mac`, `peer` straight in the namespace behind descriptor `peer_netns`.
+
+    Without `peer_mac` the kernel draws one.
 
     EEXIST means that either name is taken, and nothing was made.
     """
     inside = _IFINFO.pack(0, 0, 0, 0, 0) + batch.text(_IFLA_IFNAME, peer) + batch.u32(_IFLA_MTU, mtu)
     inside += batch.u32(_IFLA_NET_NS_FD, peer_netns)
+    if peer_mac:
+        inside += batch.attribute(_IFLA_ADDRESS, peer_mac)
     info = batch.nested(
         _IFLA_LINKINFO,
         batch.text(_IFLA_INFO_KIND, "veth"),
