@@ -48,13 +48,13 @@ def _kernel(way: Way) -> list[str]:
 
 def _rules(way: Way) -> list[tuple[str, str, str]]:
     """Program, table and text of every line of ours."""
-    found = []
-    for program in _PROGRAMS:
-        for table in _TABLES:
-            for line in way.host.namespace.run(f"{program}-save", "-t", table).splitlines():
-                if "TORTIE" in line and not line.startswith("#"):
-                    found.append((program, table, line))
-    return found
+    return [
+        (program, table, line)
+        for program in _PROGRAMS
+        for table in _TABLES
+        for line in way.host.namespace.run(f"{program}-save", "-t", table).splitlines()
+        if "TORTIE" in line and not line.startswith("#")
+    ]
 
 
 def _remove_members(way: Way, address: str) -> None:

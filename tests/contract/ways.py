@@ -205,6 +205,7 @@ class Way:
             for pod in self.pods:
                 self.host.pods.remove(pod.namespace.name)
                 subprocess.run(("ip", "netns", "del", pod.namespace.name), check=False, capture_output=True)
+            self.pods.clear()
             for path in self.tombstones():
                 path.unlink()
 
