@@ -83,6 +83,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(_parsed(one.address) for one in self.held)
 
 
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(Record)
+
+
 class Records:
     """The records and the journal of one node."""
 
@@ -148,7 +152,7 @@ def _write(path: Path, record: Record) -> None:
     temporary = path.with_suffix(".tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, msgspec.json.encode(record))
+        os.write(fd, _ENCODER.encode(record))
     finally:
         os.close(fd)
     os.replace(temporary, path)
@@ -156,14 +160,18 @@ def _write(path: Path, record: Record) -> None:
 
 def _read(path: Path) -> Record | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Record)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    try:
+        return _DECODER.decode(os.read(fd, os.fstat(fd).st_size))
     except msgspec.DecodeError as error:
         # Only a machine that lost power leaves half a file; whose it was can't be told from its name.
         log.warning("removed the unreadable record %s: %s", path, error)
         path.unlink(missing_ok=True)
         return None
+    finally:
+        os.close(fd)
 
 
 def _read_all(folder: Path) -> Iterator[Record]:
