@@ -240,7 +240,10 @@ async def _make_pair(node: Node, call: Call, inside: Inside, record: Record) -> 
 async def _create(node: Node, wanted: NewPair, inside: Inside) -> Pair:
     if faults.ACTIVE:
         await faults.at("add before pair")
-    return await node.links.create(wanted, inside.socket)
+    pair = await node.links.create(wanted, inside.socket)
+    if faults.ACTIVE:
+        faults.note("add paired")
+    return pair
 
 
 async def _undo(node: Node, call: Call, hold: Hold) -> None:

@@ -125,12 +125,13 @@ class Cri:
         """The ids of all sandboxes that the runtime knows."""
         return [one["id"] for one in self._call("ListPodSandbox", {}).get("items", [])]
 
-    def network(self) -> Document:
-        """The condition that makes a kubelet's node ready or not."""
-        conditions = self._call("Status", {})["status"]["conditions"]
-        (found,) = (one for one in conditions if one["type"] == "NetworkReady")
-        condition: Document = found
-        return condition
+    def trouble(self) -> str:
+        """What keeps a kubelet's node from being ready; empty if nothing does."""
+        try:
+            conditions = self._call("Status", {})["status"]["conditions"]
+        except Refused as error:  # it listens before it is initialised
+            return str(error)
+        return "; ".join(f"{one['type']}: {one['reason']}" for one in conditions if not one.get("status"))
 
     def _call(self, method: str, request: Document) -> Document:
         answer = _CLASSES[f"{method}Response"]

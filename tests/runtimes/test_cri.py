@@ -37,7 +37,7 @@ def daemon(machine: Machine, archive: Path) -> Containerd:
 def cri(daemon: Containerd) -> Iterator[Cri]:
     """As a kubelet, which waits until the network is ready."""
     with Cri(daemon.socket) as cri:
-        until_empty(lambda: [] if cri.network().get("status") else cri.network())
+        until_empty(cri.trouble)
         yield cri
 
 
@@ -50,10 +50,10 @@ def pod(machine: Machine, name: str = "web", attempt: int = 0, **changes: object
 def test_the_network_is_ready_while_the_conflist_is_there(machine: Machine, cri: Cri) -> None:
     """As an installer brings it: whole, by a rename in the folder. containerd doesn't see one from another folder."""
     machine.run("mv", CONFLIST, f"{CONFLIST}.tmp")
-    until_empty(lambda: cri.network().get("status"))
-    assert cri.network()["reason"] == "NetworkPluginNotReady"
+    until_empty(lambda: not cri.trouble())
+    assert cri.trouble() == "NetworkReady: NetworkPluginNotReady"
     machine.run("mv", f"{CONFLIST}.tmp", CONFLIST)
-    until_empty(lambda: [] if cri.network().get("status") else cri.network())
+    until_empty(cri.trouble)
 
 
 def test_a_pod_has_both_families_addresses_until_it_is_stopped_and_nothing_of_it_is_left(
@@ -146,5 +146,6 @@ def test_a_pod_that_outlived_its_runtime_is_stopped_by_the_next(machine: Machine
     given = cri.addresses(sandbox)
     daemon.restart()
     answers(machine.host, *given)
+    until_empty(cri.trouble)
     cri.stop(sandbox)
     cri.remove(sandbox)
