@@ -29,7 +29,15 @@ from agent.publish import Publisher
 from agent.refresh import Refresher
 from agent.routes import RouteKeeper
 from agent.sync import KindSync
-from agent.upkeep import forget_idle_groups, give_back, pay_once, pay_what_is_owed, undo_incomplete, undo_until_done
+from agent.upkeep import (
+    forget_idle_groups,
+    give_back,
+    pay_once,
+    pay_what_is_owed,
+    undo_abandoned,
+    undo_incomplete,
+    undo_until_done,
+)
 from cni import removals
 from cni.flows import Flows
 from cni.links import HostLinks
@@ -193,6 +201,7 @@ class Agent:
 
     async def _finish_what_was_left(self) -> None:
         await undo_incomplete(self._node)  # what is busy now is left to `undo_until_done`
+        await undo_abandoned(self._node)
         await pay_once(self._node, self._tombstones)
         await _until_the_store_answers("publish endpoints", self._reconcile)
 

@@ -5,11 +5,13 @@ import logging
 
 from agent.dataplane import Dataplane
 from agent.identity import NodeObject
+from cni.config import Attachment
 from cni.detach import remove, replay
 from cni.node import Node
 from cni.tombstones import Tombstones
 from datastore.errors import StoreError
 from ipam.errors import HandleBusy, IpamError
+from ipam.handles import is_attachments
 from kernel.errors import KernelError
 from policy.compiler import Compiler
 
@@ -65,6 +67,21 @@ async def undo_incomplete(node: Node) -> int:
             left += 1
             log.warning("the ADD of %s isn't undone yet: %s", record.attachment.handle, error)
     return left
+
+
+async def undo_abandoned(node: Node) -> None:
+    """Undo what attachments without a record may have in the store: their ADD or DEL died with a write in flight."""
+    for handle in node.handles.abandoned():
+        parts = handle.split(":")
+        if not is_attachments(handle) or node.records.has_handle(handle):
+            continue  # by hand: whoever asks again gets what was given; with a record: that record's DEL looks
+        try:
+            async with node.handles.hold(handle, wait_s=0) as hold:
+                if not node.records.has_handle(handle):
+                    log.info("undoing what %s may have left", handle)
+                    await remove(node, Attachment(*parts), hold)
+        except (IpamError, KernelError) as error:
+            log.warning("what %s may have left isn't undone: %s", handle, error)
 
 
 async def give_back(node: Node, node_object: NodeObject) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent.upkeep import forget_idle_groups, undo_incomplete
+from agent.upkeep import forget_idle_groups, undo_abandoned, undo_incomplete
 from cni import removals
 from cni.records import Record
 from policy.model import EndpointId
@@ -92,6 +92,42 @@ def test_an_add_that_is_under_way_is_left_alone(world: World) -> None:
         return await running.owned()
 
     assert world.run(scenario) == [ATTACHMENT.handle] * 2
+
+
+async def without_its_record(running: Running) -> None:
+    """An attachment of which the store and the kernel know, and a lock with an intent."""
+    await half_done(running)
+    async with running.node.handles.hold(ATTACHMENT.handle) as hold:
+        hold.intend()
+    running.node.records.retire(ATTACHMENT)
+    running.node.records.drop(ATTACHMENT)
+
+
+@needs_sandbox
+@pytest.mark.kernel
+def test_what_an_attachment_without_a_record_may_have_is_undone(world: World) -> None:
+    async def scenario(running: Running) -> list[str]:
+        await without_its_record(running)
+        await undo_abandoned(running.node)
+        return await running.owned()
+
+    assert world.run(scenario) == []
+    assert world.left() == {"links": [], "routes": [], "files": [], "pods": []}
+
+
+@needs_sandbox
+@pytest.mark.kernel
+def test_an_intent_with_a_record_or_of_a_hand_is_left_alone(world: World) -> None:
+    async def scenario(running: Running) -> list[str]:
+        await half_done(running)
+        for handle in (ATTACHMENT.handle, "manual/printer"):
+            async with running.node.handles.hold(handle) as hold:
+                hold.intend()
+        await undo_abandoned(running.node)
+        return await running.owned()
+
+    assert world.run(scenario) == [ATTACHMENT.handle] * 2
+    assert len(list(world.state.glob("handles/*"))) == 2
 
 
 async def test_chains_and_sets_of_a_group_without_pods_go_after_a_while_and_not_at_once() -> None:
