@@ -14,6 +14,7 @@ from tests.faults.bystanders import LABELS, Bystanders, bystanders
 from tests.faults.left import Things, eventually, eventually_as, everything
 from tests.faults.places import Places, Stop, places
 from tests.faults.runtime import Call, Container
+from tests.faults.stores import small_disk
 from tests.host import Host, hosts
 
 SIDE_BY_SIDE = {
@@ -90,7 +91,11 @@ class Faulty:
 @contextmanager
 def faulty(place: Path) -> Iterator[Faulty]:
     """A faulty host at `place`."""
-    with hosts(place, start=False) as host, places(place / "places.sock") as server:
+    with ExitStack() as stack:
+        stack.enter_context(small_disk(place / "store"))
+        stack.enter_context(small_disk(place / "node"))
+        host = stack.enter_context(hosts(place, start=False))
+        server = stack.enter_context(places(place / "places.sock"))
         host.start(env=server.environment)
         with bystanders(host) as talking:
             eventually(lambda: len(everything(host)["endpoints"]) == len(host.pods))  # written beside the answers
