@@ -58,6 +58,8 @@ class Plugin:
         """Run a call; never raises but when cancelled."""
         if request.command == "VERSION":
             return Output(0, version())
+        if faults.ACTIVE:
+            faults.note("call received")
         try:
             call = parse(request.environment, request.stdin)
             return await self._dispatch(call, request)

@@ -12,6 +12,7 @@ import socket
 import struct
 from pathlib import Path
 
+from cni import faults
 from cni.plugin import Output, Plugin
 from cni.request import REQUEST_MAX, BadFrame, Request, parse
 
@@ -100,6 +101,8 @@ class Server:
             try:
                 answer = bytes([output.status]) + output.stdout
                 await asyncio.get_running_loop().sock_sendall(connection, _LENGTH.pack(len(answer)) + answer)
+                if faults.ACTIVE:
+                    faults.note("call answered")
             except OSError as error:
                 log.warning("the answer to %s reached nobody: %s", request.command, error)
                 await self._plugin.unheard(request, output)
