@@ -3,7 +3,7 @@
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -41,10 +41,11 @@ class Faulty:
     places: Places
     bystanders: Bystanders
     before: Things
+    calls: list[Call] = field(default_factory=list)
 
     def container(self, pod: str = "new") -> Container:
         """A container of a pod that the policy isolates; never attached."""
-        return Container.fresh(self.host, pod, LABELS)
+        return Container(self.host, pod, LABELS, self.host.pod(), self.calls)
 
     @contextmanager
     def one_at_each(self, command: str, names: Sequence[str]) -> Iterator[list[Kept]]:
@@ -138,6 +139,8 @@ def node(keeper: Keeper) -> Iterator[Faulty]:
     found = keeper.whole()
     there = list(found.host.pods)
     yield found
+    while found.calls:
+        found.calls.pop().kill()
     for name in found.host.pods[len(there) :]:
         subprocess.run(("ip", "netns", "del", name), check=True)
     found.host.pods[:] = there

@@ -81,7 +81,7 @@ def filling(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def small_disk(folder: Path, options: str = "size=4m") -> Iterator[None]:
+def small_disk(folder: Path, options: str = "size=4m,nr_inodes=500") -> Iterator[None]:
     """A file system of its own below `folder`."""
     folder.mkdir(exist_ok=True)
     _mount("-t", "tmpfs", "-o", options, "tmpfs", folder)
