@@ -84,6 +84,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(_parsed(one.address) for one in self.held)
 
 
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(Record)
+
+
 class Records:
     """The records and the journal of one node."""
 
@@ -147,7 +151,7 @@ def _key(handle: str) -> str:
 
 def _write(path: Path, record: Record) -> None:
     temporary = path.with_suffix(".tmp")
-    body = msgspec.json.encode(record)
+    body = _ENCODER.encode(record)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         if os.write(fd, body) < len(body):
@@ -162,14 +166,18 @@ def _write(path: Path, record: Record) -> None:
 
 def _read(path: Path) -> Record | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Record)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    try:
+        return _DECODER.decode(os.read(fd, os.fstat(fd).st_size))
     except msgspec.DecodeError as error:
         # Only a machine that lost power leaves half a file; whose it was can't be told from its name.
         log.warning("removed the unreadable record %s: %s", path, error)
         path.unlink(missing_ok=True)
         return None
+    finally:
+        os.close(fd)
 
 
 def _read_all(folder: Path) -> Iterator[Record]:
