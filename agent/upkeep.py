@@ -35,7 +35,7 @@ async def pay_once(node: Node, tombstones: Tombstones) -> None:
     try:
         await replay(node)
         await tombstones.replay(node)
-    except KernelError as error:
+    except (KernelError, OSError) as error:
         log.warning("removals wait: %s", error)
 
 
@@ -63,7 +63,7 @@ async def undo_incomplete(node: Node) -> int:
                 await remove(node, record.attachment, hold)
         except HandleBusy:
             left += 1  # it is under way
-        except (IpamError, KernelError) as error:
+        except (IpamError, KernelError, OSError) as error:
             left += 1
             log.warning("the ADD of %s isn't undone yet: %s", record.attachment.handle, error)
     return left

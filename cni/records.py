@@ -8,6 +8,7 @@ moving one into the journal is a single rename, so an attachment is never in nei
 a machine that lost power has no pods left that a record could be about, and reclaim frees their addresses.
 """
 
+import errno
 import hashlib
 import logging
 import os
@@ -150,12 +151,17 @@ def _key(handle: str) -> str:
 
 def _write(path: Path, record: Record) -> None:
     temporary = path.with_suffix(".tmp")
+    body = _ENCODER.encode(record)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, _ENCODER.encode(record))
+        if os.write(fd, body) < len(body):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary))
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink()
+        raise
     finally:
         os.close(fd)
-    os.replace(temporary, path)
 
 
 def _read(path: Path) -> Record | None:

@@ -40,7 +40,7 @@ class Tombstones:
                     await remove(node, attachment, hold)
                     path.unlink(missing_ok=True)
                 log.info("carried out the DEL of %s that was left while no agent answered", attachment.handle)
-            except (HandleBusy, KernelError) as error:
+            except (HandleBusy, KernelError, OSError) as error:
                 left += 1
                 log.warning("the DEL of %s waits: %s", attachment.handle, error)
         return left

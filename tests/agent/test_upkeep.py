@@ -7,9 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent.upkeep import forget_idle_groups, undo_abandoned, undo_incomplete
+from agent.upkeep import forget_idle_groups, pay_once, undo_abandoned, undo_incomplete
 from cni import removals
 from cni.records import Record
+from cni.tombstones import Tombstones
 from policy.model import EndpointId
 from tests.agent.test_dataplane import DB_FROM_API, Node
 from tests.cni.node import ATTACHMENT, Endpoints, Running, World, fill, worlds
@@ -40,6 +41,25 @@ def test_an_add_that_died_half_way_is_undone(world: World) -> None:
         await removals.ended(running.node)
         return await running.owned()
 
+    assert world.run(scenario) == []
+
+
+@needs_sandbox
+@pytest.mark.kernel
+def test_what_is_owed_waits_when_no_lock_can_be_made_for_it(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(running: Running) -> list[str]:
+        await half_done(running)
+        handles = world.state / "handles"
+        handles.rename(world.state / "elsewhere")
+        assert await undo_incomplete(running.node) == 1
+        running.node.records.retire(ATTACHMENT)
+        await pay_once(running.node, Tombstones(world.state / "cni.sock"))
+        assert "still waits" in caplog.text
+        (world.state / "elsewhere").rename(handles)
+        await pay_once(running.node, Tombstones(world.state / "cni.sock"))
+        return await running.owned()
+
+    caplog.set_level("INFO")
     assert world.run(scenario) == []
 
 
