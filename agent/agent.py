@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
+from agent import before
 from agent.backend import leave_other_than
 from agent.control import Control
 from agent.dataplane import Dataplane
@@ -51,7 +52,7 @@ from ipam.allocator import Allocator, Settings
 from ipam.block import Address
 from ipam.handles import Handles
 from ipam.rpc.server import IpamServer, IpamService
-from kernel import netlink, sysctl
+from kernel import netlink
 from kernel.batch import NETLINK_NETFILTER, NetlinkSocket
 from kernel.changes import route_changes, table_changes
 from kernel.errors import KernelError
@@ -72,7 +73,6 @@ _WATCHED: tuple[type[Resource], ...] = (
     ClusterConfiguration,
 )
 _AGAIN_S = 1.0
-_FORWARDING = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
 _DEFAULT_MTU = 1500
 
 
@@ -118,9 +118,7 @@ class Agent:
 
     async def _make(self) -> None:
         options, backend = self._options, self._options.backend or detect(CommandRunner())
-        for setting in _FORWARDING:
-            if sysctl.read(setting):
-                sysctl.write(setting, "1")
+        before.turn_forwarding_on(options.state)
         uplink = await netlink.interface_of(options.node_ips) or await netlink.default_interface()
         self._mtu = uplink.mtu if uplink is not None else _DEFAULT_MTU
         addresses = options.node_ips or await _addresses_of(uplink.index if uplink is not None else 0)

@@ -23,18 +23,27 @@ def leave_other_than(used: Backend, runner: Runner) -> None:
     """
     for backend in Backend:
         if backend is not used:
-            for family in Family:
-                _leave(Iptables(runner, backend), family)
+            for left in leave(backend, runner):
+                log.warning("removed our rules from %s", left)
 
 
-def _leave(iptables: Iptables, family: Family) -> None:
+def leave(backend: Backend, runner: Runner) -> list[str]:
+    """Remove our rules from a backend, and give the tables that had some; one that isn't installed has none.
+
+    Raises:
+        CommandFailed: rules are there and can't be removed.
+    """
+    iptables = Iptables(runner, backend)
+    return [f"{family.iptables} {backend.value} {table}" for family in Family for table in _leave(iptables, family)]
+
+
+def _leave(iptables: Iptables, family: Family) -> list[str]:
     try:
         tables = iptables.read_all(family)
     except CommandFailed as error:
         log.debug("iptables %s isn't there: %s", iptables.backend.value, error)
-        return
-    for table, actual in reversed(tables.items()):
-        text = removal_text(table, actual)
-        if text:
-            log.warning("removing our rules from %s %s %s", family.iptables, iptables.backend.value, table.value)
-            iptables.restore(family, text)
+        return []
+    texts = {table: removal_text(table, actual) for table, actual in reversed(tables.items())}
+    for text in filter(None, texts.values()):
+        iptables.restore(family, text)
+    return [table.value for table, text in texts.items() if text]

@@ -55,6 +55,29 @@ def parse(argv: Sequence[str]) -> Options:
     Raises:
         SystemExit: with status 2 and a line that says what is wrong.
     """
+    parser = _parser()
+    given = parser.parse_args(argv)
+    try:
+        return _checked(given)
+    except Invalid as error:
+        parser.error(str(error))
+
+
+def check(argv: Sequence[str]) -> None:
+    """Judge a command line that a program has put together.
+
+    Raises:
+        Invalid: names the option.
+    """
+    _checked(_parser().parse_args(argv))
+
+
+def machine_id() -> str:
+    """What tells this machine from others; empty where nobody has said."""
+    return _MACHINE_ID.read_text().strip() if _MACHINE_ID.exists() else ""
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tortie-agent", description="One node of a tortie network.")
     parser.add_argument("--node", default=socket.gethostname(), help="this node's name (default: the host's)")
     parser.add_argument("--datastore", required=True, metavar="URL", help="such as sqlite:///var/lib/tortie/tortie.db")
@@ -72,18 +95,14 @@ def parse(argv: Sequence[str]) -> Options:
     parser.add_argument("--iptables", choices=["auto", *(backend.value for backend in Backend)], default="auto")
     parser.add_argument("--refresh", type=float, default=DEFAULT_REFRESH_S, metavar="SECONDS", help="between looks")
     parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
-    given = parser.parse_args(argv)
-    try:
-        return _checked(given)
-    except Invalid as error:
-        parser.error(str(error))
+    return parser
 
 
 def _checked(given: argparse.Namespace) -> Options:
     names.check_subdomain(given.node, "--node")
     if given.refresh < 1:
         raise Invalid("--refresh", "takes at least 1 second")
-    machine = given.machine_id or (_MACHINE_ID.read_text().strip() if _MACHINE_ID.exists() else "")
+    machine = given.machine_id or machine_id()
     if not machine:
         raise Invalid("--machine-id", f"is needed where there is no {_MACHINE_ID}")
     addresses = tuple(_address(text) for text in given.node_ip)

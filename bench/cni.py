@@ -131,8 +131,8 @@ class Bench:
 
 
 @contextmanager
-def prepared(own_policies: int = 0) -> Iterator[Bench]:
-    """An agent that serves, with its database on the disk that the checkout is on."""
+def prepared(own_policies: int = 0, env: Mapping[str, str] | None = None) -> Iterator[Bench]:
+    """An agent that serves, with its database on the disk that the checkout is on; `env` is added to its own."""
     place = ROOT / "build" / "bench"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
@@ -146,7 +146,8 @@ def prepared(own_policies: int = 0) -> Iterator[Bench]:
     options = ("--node", "node-1", "--datastore", folder.datastore, "--machine-id", "bench", "--state", f"{place}/n")
     addresses = ("--node-ip", "172.30.0.1", "--node-ip", "fd30::1", "--socket", str(place / "cni.sock"))
     log = (place / "agent.log").open("wb")
-    with log, subprocess.Popen((str(program), *options, *addresses), stdout=log, stderr=log) as agent:
+    command, environment = (str(program), *options, *addresses), {**os.environ, **(env or {})}
+    with log, subprocess.Popen(command, stdout=log, stderr=log, env=environment) as agent:
         try:
             limit = time.monotonic() + _READY_S
             while not (place / "cni.sock").exists():

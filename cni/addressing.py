@@ -19,8 +19,8 @@ from cni.netconf import OURS, IpamConfig, Netconf, RangeConfig, boolean
 from ipam.allocator import Wanted
 from ipam.block import Address, Among, Range
 
-_ON_A_SHARED_LINK = frozenset({"bridge", "macvlan", "ipvlan"})
-"""Main plugins whose pods share a link: a /32 would be of no use there."""
+_WITH_SUBNETS = frozenset({"bridge", "macvlan", "ipvlan", "ptp"})
+"""Main plugins that can do nothing with a /32: their pods share a link, or want a gateway in their own subnet."""
 _MTU_IPV6 = 1280
 """The least that IPv6 lives with (RFC 8200 section 5); below, the kernel takes it away from the link."""
 
@@ -59,8 +59,8 @@ def addressing(config: Netconf, asked: str, *, alone: bool) -> Addressing:
     families = _families(ipam, [*(one.network.version for one in ranges), *(one.version for one in ips)])
     if 6 in families and config.mtu and config.mtu < _MTU_IPV6:
         raise InvalidConfig(f"mtu {config.mtu} is too small for IPv6", f"which is asked for: {_MTU_IPV6}")
-    if alone and config.type in _ON_A_SHARED_LINK and not ranges:
-        raise InvalidConfig(f"ipam.subnet is missing: pods of {config.type} share a link", "such as 10.1.0.0/16")
+    if alone and config.type in _WITH_SUBNETS and not ranges:
+        raise InvalidConfig(f"ipam.subnet is missing, which pods of {config.type} need", "such as 10.1.0.0/16")
     among = {}
     for family in families:
         own = tuple(one for one in ranges if one.network.version == family)

@@ -145,14 +145,19 @@ def answer(record: Record) -> Result:
     """What is there for a record.
 
     Interfaces name both ends, because chained plugins look for them: `bandwidth` wants the host end with an empty
-    sandbox, `portmap` an address whose interface lies in the sandbox, podman a MAC on the inner one.
+    sandbox, `portmap` an address whose interface lies in the sandbox, podman a MAC on the inner one. An address has its
+    gateway, because `sbr` makes default routes of that and not of `routes`.
     """
     outside = Interface(record.host_interface, GATEWAY_MAC.hex(":"), record.mtu)
     inside = Interface(record.interface, record.mac, record.mtu, record.netns)
-    ips = tuple(IP(f"{address}/{address.max_prefixlen}", interface=1) for address in record.addresses)
+    gateways = {4: str(GATEWAY_IPV4), 6: str(GATEWAY_IPV6)}
+    ips = tuple(
+        IP(f"{address}/{address.max_prefixlen}", interface=1, gateway=gateways[address.version])
+        for address in record.addresses
+    )
     versions = {address.version for address in record.addresses}
     routes = tuple(
-        Route(text, str(GATEWAY_IPV6 if ":" in text else GATEWAY_IPV4))
+        Route(text, gateways[6 if ":" in text else 4])
         for text in record.routes or EVERYWHERE
         if (6 if ":" in text else 4) in versions
     )
@@ -164,13 +169,22 @@ async def _made(node: Node, call: Call, inside: Inside, hold: Hold, record: Reco
     if record.delegated is not None:
         # After the pair: dhcp speaks by the pod's own interface.
         pair = await _make_pair(node, call, inside, record)
-        result = await delegate.add(record.delegated, call.attachment, call.config.cni_version)
-        record = _with_result(call, record, result)
+        record = await _delegate(node, call, record, record.delegated)
         await node.flows.forgotten(record.addresses)
         return pair, record
     pair, held = await _side_by_side(node, call, inside, hold, record)
     await node.flows.forgotten(tuple(one.address for one in held if not one.fresh))
     return pair, msgspec.structs.replace(record, held=texts(held))
+
+
+async def _delegate(node: Node, call: Call, record: Record, plugin: delegate.Delegated) -> Record:
+    try:
+        result, plugin = await delegate.add(plugin, call.attachment, call.config.cni_version)
+    except delegate.DelegateFailed as error:
+        if not error.ran:
+            node.records.write(msgspec.structs.replace(record, delegated=None))  # it has nothing to undo
+        raise
+    return _with_result(call, msgspec.structs.replace(record, delegated=plugin), result)
 
 
 def _with_result(call: Call, record: Record, result: Result) -> Record:
@@ -226,7 +240,10 @@ async def _make_pair(node: Node, call: Call, inside: Inside, record: Record) -> 
 async def _create(node: Node, wanted: NewPair, inside: Inside) -> Pair:
     if faults.ACTIVE:
         await faults.at("add before pair")
-    return await node.links.create(wanted, inside.socket)
+    pair = await node.links.create(wanted, inside.socket)
+    if faults.ACTIVE:
+        faults.note("add paired")
+    return pair
 
 
 async def _undo(node: Node, call: Call, hold: Hold) -> None:

@@ -93,7 +93,7 @@ def _of_node(node: Node, record: Record) -> Iterator[str]:
 async def _of_store(node: Node, record: Record) -> list[str]:
     if record.delegated is not None:
         try:
-            await delegate.run(record.delegated, "CHECK", record.attachment)
+            await delegate.check(record.delegated, record.attachment)
         except delegate.DelegateFailed as error:
             return [str(error)]
         return []

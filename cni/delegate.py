@@ -29,16 +29,22 @@ Network = IPv4Network | IPv6Network
 _PROGRAM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LIMIT_S = 60.0
 """dhcp waits for its server for ten seconds and more."""
+_OVER_THE_LINK = "dhcp"
 _POD_CIDRS = {"usePodCidr": 4, "usePodCidrIPv6": 6}
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class DelegateFailed(IpamError):
-    """The delegated plugin failed, or can't be run; `told` is what the runtime is told."""
+    """The delegated plugin failed, or can't be run; `told` is what the runtime is told.
 
-    def __init__(self, told: CniError) -> None:
+    `ran` says that it was executed at all, `answered` that it said no: it will say so again.
+    """
+
+    def __init__(self, told: CniError, *, ran: bool = True, answered: bool = False) -> None:
         super().__init__(str(told))
         self.told = told
+        self.ran = ran
+        self.answered = answered
 
 
 class Delegated(msgspec.Struct, frozen=True):
@@ -51,6 +57,13 @@ class Delegated(msgspec.Struct, frozen=True):
     """CNI_PATH."""
     args: str
     netns: str
+    result: str = ""
+    """What it answered to ADD."""
+
+    @property
+    def needs_link(self) -> bool:
+        """Whether its DEL speaks by the pod's interface: a lease is given back over the network."""
+        return self.type == _OVER_THE_LINK
 
 
 def delegated(call: Call, pod_cidrs: Callable[[], tuple[Network, ...]]) -> Delegated | None:
@@ -94,7 +107,8 @@ async def run(plugin: Delegated, command: str, attachment: Attachment) -> bytes:
             env={name: value for name, value in environment.items() if value},
         )
     except OSError as error:
-        raise DelegateFailed(TryAgainLater(f"the IPAM plugin {plugin.type} can't be run", str(error))) from error
+        told = TryAgainLater(f"the IPAM plugin {plugin.type} can't be run", str(error))
+        raise DelegateFailed(told, ran=False) from error
     try:
         async with asyncio.timeout(_LIMIT_S):
             stdout, stderr = await process.communicate(plugin.config.encode())
@@ -106,12 +120,22 @@ async def run(plugin: Delegated, command: str, attachment: Attachment) -> bytes:
             process.kill()
             await process.wait()
     if process.returncode:
-        raise DelegateFailed(_failure(plugin.type, stdout, stderr))
+        raise DelegateFailed(_failure(plugin.type, stdout, stderr), answered=True)
     return stdout
 
 
-async def add(plugin: Delegated, attachment: Attachment, version: str) -> Result:
-    """The plugin's addresses.
+async def check(plugin: Delegated, attachment: Attachment) -> None:
+    """The plugin's CHECK, with its own answer as what it is to compare with: it knows nothing of ours.
+
+    Raises:
+        DelegateFailed: it found something.
+    """
+    config = json.dumps({**json.loads(plugin.config), "prevResult": json.loads(plugin.result)})
+    await run(msgspec.structs.replace(plugin, config=config), "CHECK", attachment)
+
+
+async def add(plugin: Delegated, attachment: Attachment, version: str) -> tuple[Result, Delegated]:
+    """The plugin's addresses, and the plugin with its answer.
 
     Raises:
         DelegateFailed: it failed, or gave no address.
@@ -124,14 +148,15 @@ async def add(plugin: Delegated, attachment: Attachment, version: str) -> Result
         raise DelegateFailed(wrong) from None
     if not result.ips:
         raise DelegateFailed(InvalidConfig(f"the IPAM plugin {plugin.type} gave no address"))
-    return result
+    return result, msgspec.structs.replace(plugin, result=stdout.decode())
 
 
 def _find(plugin: Delegated) -> Path:
     for folder in plugin.path.split(os.pathsep):
         if folder and (Path(folder) / plugin.type).is_file():
             return Path(folder) / plugin.type
-    raise DelegateFailed(TryAgainLater(f"no IPAM plugin {plugin.type!r}", f"CNI_PATH is {plugin.path[:200]!r}"))
+    told = TryAgainLater(f"no IPAM plugin {plugin.type!r}", f"CNI_PATH is {plugin.path[:200]!r}")
+    raise DelegateFailed(told, ran=False)
 
 
 def _failure(kind: str, stdout: bytes, stderr: bytes) -> CniError:

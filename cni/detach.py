@@ -105,11 +105,14 @@ async def replay(node: Node) -> int:
 async def _finish(node: Node, record: Record, hold: Hold, *, journalled: bool, down: Down | None = None) -> None:
     if faults.ACTIVE:
         await faults.at("del journalled")
+    lease = await asyncio.gather(_give_lease_back(record), return_exceptions=True)
     if not record.on_link:
         await _take_down(node, record)
     if journalled and down is not None and record.delegated is None:
         await down()
-    freed = await _release(node, record, hold)
+    if isinstance(lease[0], BaseException):
+        raise lease[0]
+    freed = await _release(node, record, hold, lease[0])
     if faults.ACTIVE:
         await faults.at("del released")
     if journalled:
@@ -119,6 +122,28 @@ async def _finish(node: Node, record: Record, hold: Hold, *, journalled: bool, d
     node.freed[record.attachment.handle] = None
     while len(node.freed) > _REMEMBERED:
         del node.freed[next(iter(node.freed))]
+
+
+async def _give_lease_back(record: Record) -> bool:
+    """Give back what is given back over the pod's own interface; whether it was. Its failure keeps no link up."""
+    if record.delegated is None or not record.delegated.needs_link:
+        return False
+    await _delete_below(record, record.delegated)
+    return True
+
+
+async def _delete_below(record: Record, plugin: Delegated) -> None:
+    """The delegated DEL.
+
+    What never had an address, because its ADD failed, is not owed for ever to a plugin that doesn't take its
+    configuration.
+    """
+    try:
+        await delegate.run(plugin, "DEL", record.attachment)
+    except delegate.DelegateFailed as error:
+        if record.complete or not error.answered:
+            raise
+        log.warning("%s was not freed below: %s", record.attachment.handle, error)
 
 
 async def _take_down(node: Node, record: Record) -> None:
@@ -131,19 +156,20 @@ async def _take_down(node: Node, record: Record) -> None:
         await faults.at("del dismissed")
 
 
-async def _release(node: Node, record: Record, hold: Hold) -> tuple[Address, ...]:
+async def _release(node: Node, record: Record, hold: Hold, freed: bool) -> tuple[Address, ...]:
     """Free the addresses and withdraw the endpoint, both even if one is refused; gives the addresses."""
     withdrawal = _nothing() if record.on_link else node.endpoints.withdraw(record)
-    addresses, endpoint = await asyncio.gather(_free(node, record, hold), withdrawal, return_exceptions=True)
+    freeing = _nothing() if freed else _free(node, record, hold)
+    addresses, endpoint = await asyncio.gather(freeing, withdrawal, return_exceptions=True)
     for outcome in (addresses, endpoint):
         if isinstance(outcome, BaseException):
             raise outcome
-    return addresses if isinstance(addresses, tuple) else ()
+    return addresses if isinstance(addresses, tuple) else record.addresses
 
 
 async def _free(node: Node, record: Record, hold: Hold) -> tuple[Address, ...]:
     if record.delegated is not None:
-        await delegate.run(record.delegated, "DEL", record.attachment)
+        await _delete_below(record, record.delegated)
         return record.addresses
     # A record without addresses is of an ADD that never came to know them, or of one that this node never saw.
     if not record.held or hold.uncertain:
@@ -153,7 +179,7 @@ async def _free(node: Node, record: Record, hold: Hold) -> tuple[Address, ...]:
 
 
 async def _nothing() -> None:
-    """What has no endpoint."""
+    """Where there is nothing to do."""
 
 
 def _unrecorded(attachment: Attachment, below: Delegated | None) -> Record:

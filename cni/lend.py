@@ -2,7 +2,7 @@
 
 The same journal, records and handles as an attachment of our own, so nothing is leaked or given twice; but no
 interface, no route to the pod, no policy and no endpoint, for all of these are the main plugin's. With `ipam.subnet`
-addresses carry the link's prefix length and gateway, otherwise they are /32 and /128 by way of 169.254.1.1.
+addresses carry the link's prefix length and gateway, otherwise they are /32 and /128 without one.
 
 Source: CNI SPEC 1.1.0 section 4 (delegated plugins: an abbreviated result, without interfaces).
 """
@@ -20,10 +20,6 @@ from datastore.errors import StoreError
 from ipam.errors import HandleBusy, IpamError
 from ipam.handles import Hold
 from kernel.errors import KernelError
-from kernel.links import GATEWAY_IPV4, GATEWAY_IPV6
-
-_POINT_TO_POINT = "ptp"
-"""The main plugin that routes to each pod as we do, and asks for the gateway's address."""
 
 
 async def lend(node: Node, call: Call) -> Result:
@@ -85,7 +81,5 @@ def _answer(call: Call, record: Record) -> Result:
         if subnet is not None:
             ips.append(IP(f"{address}/{subnet.network.prefixlen}", gateway=str(subnet.gateway)))
             continue
-        gateway = GATEWAY_IPV4 if address.version == 4 else GATEWAY_IPV6
-        routed = call.config.type == _POINT_TO_POINT
-        ips.append(IP(f"{address}/{address.max_prefixlen}", gateway=str(gateway) if routed else ""))
+        ips.append(IP(f"{address}/{address.max_prefixlen}"))
     return Result(ips=tuple(ips), routes=call.config.ipam.routes, dns=call.config.resolver)

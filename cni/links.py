@@ -27,6 +27,8 @@ from kernel.podview import FoundRoute
 _HOST_SETTINGS = {podlink.IPV4_FORWARDING: 1, podlink.IPV4_SEND_REDIRECTS: 0}
 _GATEWAY_ROUTE = ip_network(f"{GATEWAY_IPV4}/32")
 _EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+_BEHIND_OTHERS = 1024
+"""Added to an interface's index it is the metric of routes that come second: IPv6 without a metric is 1024, IPv4 0."""
 
 Network = IPv4Network | IPv6Network
 
@@ -113,10 +115,16 @@ class HostLinks:
     ) -> None:
         """Addresses and routes on both sides; the pod's `routes` by way of the node, none meaning default routes.
 
+        What leads somewhere by another of the pod's interfaces already goes on to; ours come behind it.
+
         Raises:
-            KernelError: refused, such as a route that is there already for another interface.
+            KernelError: refused, such as a node's route that is there already for another interface.
         """
-        inside.transact(_pod_messages(pair.pod_index, addresses, routes or _EVERYWHERE))
+        for version in (4, 6):
+            own = tuple(address for address in addresses if address.version == version)
+            wanted = tuple(route for route in routes or _EVERYWHERE if route.version == version)
+            if own:
+                _connect_pod(inside, pair.pod_index, own, wanted)
         self._socket.transact(_host_messages(pair.host_index, addresses))
 
     def retire(self, name: str) -> None:
@@ -141,21 +149,27 @@ def host_network(address: Address) -> IPv4Network | IPv6Network:
     return IPv4Network(address) if address.version == 4 else IPv6Network(address)
 
 
-def _pod_messages(index: int, addresses: tuple[Address, ...], routes: tuple[Network, ...]) -> list[Message]:
+def _connect_pod(
+    inside: NetlinkSocket, index: int, addresses: tuple[Address, ...], routes: tuple[Network, ...]
+) -> None:
+    try:
+        inside.transact(_pod_messages(index, addresses, routes))
+    except NetlinkError as error:
+        if error.code != errno.EEXIST:
+            raise
+        inside.transact(_pod_messages(index, addresses, routes, _BEHIND_OTHERS + index))
+
+
+def _pod_messages(
+    index: int, addresses: tuple[Address, ...], routes: tuple[Network, ...], metric: int = 0
+) -> list[Message]:
+    """For addresses and routes of one family."""
+    gateway = GATEWAY_IPV4 if addresses[0].version == 4 else GATEWAY_IPV6
     messages = [podlink.add_address(index, address, address.max_prefixlen) for address in addresses]
-    versions = {address.version for address in addresses}
-    if 4 in versions:
-        messages += [
-            podlink.add_pod_route(index, _GATEWAY_ROUTE),
-            *(podlink.add_pod_route(index, route, GATEWAY_IPV4) for route in routes if route.version == 4),
-            podlink.add_neighbour(index, GATEWAY_IPV4, GATEWAY_MAC),
-        ]
-    if 6 in versions:
-        messages += [
-            *(podlink.add_pod_route(index, route, GATEWAY_IPV6) for route in routes if route.version == 6),
-            podlink.add_neighbour(index, GATEWAY_IPV6, GATEWAY_MAC),
-        ]
-    return messages
+    if gateway.version == 4:
+        messages.append(podlink.add_pod_neighbourhood(index, _GATEWAY_ROUTE))
+    messages += [podlink.add_pod_route(index, route, gateway, metric) for route in routes]
+    return [*messages, podlink.add_neighbour(index, gateway, GATEWAY_MAC)]
 
 
 def _host_messages(index: int, addresses: tuple[Address, ...]) -> list[Message]:

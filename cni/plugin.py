@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from cni import attach, delegate, faults, removals
 from cni.check import check
@@ -18,7 +19,7 @@ from cni.lend import lend
 from cni.netconf import version_of
 from cni.node import Node
 from cni.request import Request
-from cni.result import NEWEST_VERSION, SUPPORTED_VERSIONS
+from cni.result import NEWEST_VERSION, SUPPORTED_VERSIONS, Result
 from cni.status import status
 from cni.tombstones import Tombstones
 from ipam.errors import HandleBusy
@@ -31,12 +32,14 @@ log = logging.getLogger(__name__)
 _DESCRIPTORS = 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Output:
     """What the runtime gets: exit status and standard output."""
 
     status: int
     stdout: bytes = b""
+    made: bool = False
+    """Whether an ADD made something that is nobody's unless its runtime hears of it."""
 
 
 class Plugin:
@@ -48,11 +51,15 @@ class Plugin:
         self._node = node
         self._tombstones = tombstones
         self._adding: dict[Attachment, asyncio.Task[Output]] = {}
+        self._answers: WeakValueDictionary[Attachment, Output] = WeakValueDictionary()
+        """The last ADD's answer about each attachment, while it is being given."""
 
     async def run(self, request: Request) -> Output:
         """Run a call; never raises but when cancelled."""
         if request.command == "VERSION":
             return Output(0, version())
+        if faults.ACTIVE:
+            faults.note("call received")
         try:
             call = parse(request.environment, request.stdin)
             return await self._dispatch(call, request)
@@ -62,10 +69,22 @@ class Plugin:
             log.exception("%s failed", request.command)
             return failed(InternalError("something unforeseen happened", repr(error)), request)
 
+    async def unheard(self, request: Request, output: Output) -> None:
+        """Nobody took an answer: what its ADD made is removed, for a runtime that was killed may never send the DEL.
+
+        Not so where another ADD has been answered for the same attachment meanwhile.
+        """
+        if output.made and any(answer is output for answer in self._answers.values()):
+            await self.run(Request({**request.environment, "CNI_COMMAND": "DEL"}, request.stdin))
+
     async def _dispatch(self, call: Call, request: Request) -> Output:
         match call.command:
             case "ADD":
-                return await self._add(call, request)
+                made = not self._node.records.has_handle(call.attachment.handle)
+                result = await self._add(call, request)
+                output = Output(0, result.to_json(call.config.cni_version), made)
+                self._answers[call.attachment] = output
+                return output
             case "DEL":
                 return await self._delete(call)
             case "STATUS":
@@ -80,7 +99,7 @@ class Plugin:
                 await collect(self._node, call)
         return Output(0)
 
-    async def _add(self, call: Call, request: Request) -> Output:
+    async def _add(self, call: Call, request: Request) -> Result:
         if self.not_ready:
             raise TryAgainLater("ADD can't be served yet", self.not_ready)
         if self._tombstones is not None and await self._tombstones.replay(self._node, call.attachment):
@@ -88,8 +107,7 @@ class Plugin:
         if faults.ACTIVE:
             await faults.at("add checked")
         if call.alone:
-            lent = await lend(self._node, call)
-            return Output(0, lent.to_json(call.config.cni_version))
+            return await lend(self._node, call)
         inside = _inside(call, request)
         task = asyncio.current_task()
         if task is not None:
@@ -106,7 +124,7 @@ class Plugin:
         log.info(
             "attached %s/%s with %s", call.pod.namespace, call.pod.name, ", ".join(one.address for one in result.ips)
         )
-        return Output(0, result.after(call.previous).to_json(call.config.cni_version))
+        return result.after(call.previous)
 
     async def _check(self, call: Call, request: Request) -> None:
         if self.not_ready:

@@ -1,7 +1,7 @@
 """The agent's end of the relay: a unix socket, one call a connection.
 
-A relay that goes away (its runtime's deadline killed it) cancels its call, and a cancelled ADD undoes itself. DEL goes
-on: what it removes is to be removed anyway.
+A relay that goes away (its runtime's deadline killed it) cancels its call, and a cancelled ADD undoes itself; one whose
+answer can't be given any more is undone, too. DEL goes on: what it removes is to be removed anyway.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import socket
 import struct
 from pathlib import Path
 
+from cni import faults
 from cni.plugin import Output, Plugin
 from cni.request import REQUEST_MAX, BadFrame, Request, parse
 
@@ -97,10 +98,14 @@ class Server:
             return
         try:
             output = await self._run(request, connection)
-            answer = bytes([output.status]) + output.stdout
-            await asyncio.get_running_loop().sock_sendall(connection, _LENGTH.pack(len(answer)) + answer)
-        except OSError as error:
-            log.warning("the answer to %s reached nobody: %s", request.command, error)
+            try:
+                answer = bytes([output.status]) + output.stdout
+                await asyncio.get_running_loop().sock_sendall(connection, _LENGTH.pack(len(answer)) + answer)
+                if faults.ACTIVE:
+                    faults.note("call answered")
+            except OSError as error:
+                log.warning("the answer to %s reached nobody: %s", request.command, error)
+                await self._plugin.unheard(request, output)
         finally:
             request.close()
             connection.close()

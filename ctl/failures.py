@@ -50,13 +50,14 @@ def _judged(error: Exception) -> tuple[int | None, str]:
     if isinstance(error, Failure):
         return error.status, error.hint
     # Imported here: a `--help` must not pay for these.
+    from agent.host.errors import HostError
     from datastore.errors import Forbidden, Invalid, StoreError, UnknownKind, UnsupportedDatastore
     from ipam.errors import IpamError
     from kernel.errors import KernelError
     from lab.state import LabError
 
     match error:
-        case LabError():
+        case LabError() | HostError():
             return error.status, error.hint
         case Invalid() | UnknownKind() | UnsupportedDatastore():
             return BAD_INPUT, ""
@@ -65,6 +66,8 @@ def _judged(error: Exception) -> tuple[int | None, str]:
         case StoreError():
             return UNREACHABLE, ""
         case IpamError():
+            if getattr(error, "bad_input", False):
+                return BAD_INPUT, ""
             return (UNREACHABLE if getattr(error, "unreachable", False) else 1), ""
         case KernelError():
             return 1, ""

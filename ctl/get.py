@@ -11,7 +11,7 @@ from ctl.failures import Failure
 from ctl.location import Choice, Location, cluster_options
 from ctl.manifests import DEFAULT_NAMESPACE
 from datastore import codec
-from datastore.resources import kinds
+from datastore.resources import kinds, names
 from datastore.resources.ipblock import IPBlock
 from datastore.resources.ippool import DEFAULT_BLOCK, IPPool
 from datastore.resources.kubernetes import Pod
@@ -74,6 +74,8 @@ def get(
 ) -> None:
     """Show objects of KIND, or one by NAME; `pods` are a lab's endpoints."""
     cls = kinds.named(kind)
+    if not all_namespaces:
+        names.check_label_name(namespace, "--namespace")
     location = cluster.locate()
     wanted = None if all_namespaces or not cls.KIND.namespaced else namespace
     found = asyncio.run(_read(location, cls, wanted))

@@ -17,6 +17,14 @@ _COMMANDS = {
     "demo": ("ctl.demo:demo", "A three-node cluster, pods, policies and probes, and away again."),
 }
 _GROUPS: Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]] = {
+    "host": (
+        "This host as a node.",
+        {
+            "init": ("ctl.host_commands:init_", "Make this host a node: pools, plugin, agent, conflist."),
+            "remove": ("ctl.host_commands:remove_", "Make this host as it was before init."),
+            "check": ("ctl.host_commands:check_", "What no pod needs: links, routes, set members, files, addresses."),
+        },
+    ),
     "lab": (
         "A cluster on this machine: nodes are network namespaces.",
         {

@@ -326,7 +326,10 @@ class Allocator:
 
 def _eligible(pools: Iterable[IPPool], wanted: Wanted) -> dict[int, tuple[Pool, ...]]:
     listed = tuple(pools)
-    found = {family: eligible(listed, family, wanted.pools.get(family, ())) for family in wanted.families}
+    found = {
+        family: eligible(listed, family, wanted.pools.get(family, ()), wanted.among.get(family))
+        for family in wanted.families
+    }
     for family, among in wanted.among.items():
         found[family] = tuple(pool for pool in found[family] if among.meets(pool.network))
         if not found[family]:

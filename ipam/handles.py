@@ -27,6 +27,31 @@ WAIT_S = 30.0
 _POLL_S = 0.01
 
 
+def is_attachments(handle: str) -> bool:
+    """Whether a handle is of the form that attachments have (network:container:interface), not one taken by hand."""
+    return handle.count(":") == 2 and "/" not in handle
+
+
+def lock_of(folder: Path, handle: str) -> Path:
+    """The file by which a handle is held."""
+    return folder / hashlib.sha256(handle.encode()).hexdigest()[:40]
+
+
+def is_held(lock: Path) -> bool:
+    """Whether somebody works on a handle now, by its file; a moment later he may have ended."""
+    try:
+        fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 class Hold:
     """A handle, held."""
 
@@ -105,7 +130,7 @@ class Handles:
             return False
 
     def _path(self, handle: str) -> Path:
-        return self._folder / hashlib.sha256(handle.encode()).hexdigest()[:40]
+        return lock_of(self._folder, handle)
 
     async def _lock_file(self, handle: str, wait_s: float) -> Hold:
         path = self._path(handle)

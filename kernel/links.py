@@ -4,6 +4,7 @@ Only what carries our mark is changed or removed: interfaces that begin with `to
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -21,12 +22,18 @@ GATEWAY_IPV6 = IPv6Address("fe80::ecee:eeff:feee:eeee")
 """A pod's IPv6 default gateway: the address that RFC 4291 appendix A derives from GATEWAY_MAC, on every host end."""
 _HEX_DIGITS = 11
 """IFNAMSIZ is 16 with its NUL: 15 less the four of the prefix."""
+_HOST_INTERFACE = re.compile(rf"{HOST_PREFIX}[0-9a-f]{{{_HEX_DIGITS}}}")
 
 
 def host_interface(network: str, container_id: str, interface: str) -> str:
     """The host end's name for one attachment: the same for the same (network, container id, interface)."""
     digest = hashlib.sha1("\0".join((network, container_id, interface)).encode(), usedforsecurity=False)
     return HOST_PREFIX + digest.hexdigest()[:_HEX_DIGITS]
+
+
+def is_host_interface(name: str) -> bool:
+    """Whether a link's name is one that `host_interface` gives: ours by more than its first four letters."""
+    return _HOST_INTERFACE.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)

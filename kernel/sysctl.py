@@ -27,6 +27,11 @@ def read(path: str) -> str:
         return ""
 
 
+def matching(pattern: str) -> list[str]:
+    """The paths of the settings that a pattern such as net/ipv4/conf/*/forwarding names, in order."""
+    return sorted(str(found.relative_to(_ROOT)) for found in _ROOT.glob(pattern))
+
+
 def write(path: str, value: str) -> None:
     """Set it, unless it is so already (a read-only /proc/sys is fine then).
 

@@ -1,10 +1,7 @@
 """The nodes' agents: started as their users would start them, and asked over their control sockets."""
 
-import json
 import os
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import time
@@ -12,10 +9,11 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
+from agent import asking
 from datastore.resources.value import Resource
 from kernel.process import Process
 from lab.holder import enter
@@ -30,7 +28,6 @@ TIMED_OUT = 5
 _END_S = 25.0
 """How long an agent may take to end: ADDs that run are waited for, then undone."""
 _REFRESH_S = 5
-_LENGTH = struct.Struct("=I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +83,7 @@ def start(folder: Folder, state: LabState, name: str) -> LabState:
 
 def status(folder: Folder, name: str) -> Mapping[str, Any] | None:
     """What a node's agent says of itself; None if none answers."""
-    try:
-        return _ask(folder.control(name), {"status": {}}, APPLIED_S)
-    except OSError:
-        return None
+    return asking.status(folder.control(name))
 
 
 def wait_applied(folder: Folder, state: LabState, awaited: Iterable[Awaited]) -> None:
@@ -116,20 +110,9 @@ def wait_applied(folder: Folder, state: LabState, awaited: Iterable[Awaited]) ->
 def _is_applied(folder: Folder, node: LabNode, wanted: Awaited, limit: float) -> bool:
     left_s = max(0.1, limit - time.monotonic())
     try:
-        return bool(_ask(folder.control(node.name), {"applied": asdict(wanted)}, left_s).get("applied"))
+        return bool(asking.ask(folder.control(node.name), {"applied": asdict(wanted)}, left_s).get("applied"))
     except (OSError, ValueError):
         return False
-
-
-def _ask(path: Path, question: Mapping[str, Any], limit_s: float) -> Mapping[str, Any]:
-    body = json.dumps(question).encode()
-    with socket.socket(socket.AF_UNIX) as agent:
-        agent.settimeout(limit_s)
-        agent.connect(str(path))
-        agent.sendall(_LENGTH.pack(len(body)) + body)
-        with agent.makefile("rb") as answers:
-            (length,) = _LENGTH.unpack(answers.read(_LENGTH.size).ljust(_LENGTH.size, b"\0"))
-            return cast("Mapping[str, Any]", json.loads(answers.read(length) or b"{}"))
 
 
 def _end(agent: ProcessRecord) -> None:

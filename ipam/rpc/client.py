@@ -17,11 +17,12 @@ _LIMIT_S = 30.0
 
 
 class ServiceError(IpamError):
-    """The service said no, or didn't answer; `unreachable` says whether it was the latter."""
+    """The service said no, or didn't answer (`unreachable`); `bad_input` says whether what was asked makes no sense."""
 
-    def __init__(self, message: str, *, unreachable: bool) -> None:
+    def __init__(self, message: str, *, unreachable: bool, bad_input: bool = False) -> None:
         super().__init__(message)
         self.unreachable = unreachable
+        self.bad_input = bad_input
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,8 @@ def _told(path: Path) -> Iterator[None]:
     except grpc.aio.AioRpcError as error:
         if error.code() is grpc.StatusCode.UNAVAILABLE and "connect" in (error.details() or "").lower():
             raise ServiceError(f"no agent serves IPAM at {path}", unreachable=True) from None
-        raise ServiceError(error.details() or error.code().name, unreachable=False) from None
+        bad_input = error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        raise ServiceError(error.details() or error.code().name, unreachable=False, bad_input=bad_input) from None
 
 
 def _allocations(messages: Iterable[ipam_pb2.Allocation]) -> list[Allocation]:

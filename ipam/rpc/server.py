@@ -1,6 +1,8 @@
 """The IPAM service of one node, served by its agent: `tortie.ipam.v1` on a unix socket.
 
     Assign             NOT_FOUND: no pool for a family; RESOURCE_EXHAUSTED: no address left
+                       INVALID_ARGUMENT: none of the pools that were asked for is one
+    List               INVALID_ARGUMENT: there is no such node
     Release*           FAILED_PRECONDITION: the handle is an attachment's, which its DEL frees
     all                INVALID_ARGUMENT, ABORTED (handle busy), UNAVAILABLE (datastore)
 
@@ -18,8 +20,9 @@ from urllib.parse import quote
 import grpc
 import grpc.aio
 
-from datastore.errors import StoreError
+from datastore.errors import NotFound, StoreError
 from datastore.resources.ipblock import IPBlock
+from datastore.resources.node import Node
 from datastore.store import Reader, Where
 from ipam.allocator import Allocator, Wanted
 from ipam.block import Block, Held, Owner
@@ -30,7 +33,6 @@ from ipam.rpc import ipam_pb2, ipam_pb2_grpc
 T = TypeVar("T")
 _HANDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./:-]{0,252}")
 _STATUS = {
-    NoPool: grpc.StatusCode.NOT_FOUND,
     NoAddress: grpc.StatusCode.RESOURCE_EXHAUSTED,
     HandleBusy: grpc.StatusCode.ABORTED,
 }
@@ -84,7 +86,7 @@ class IpamService(ipam_pb2_grpc.IpamServicer):
         self, request: ipam_pb2.ListRequest, context: "grpc.aio.ServicerContext[object, object]"
     ) -> ipam_pb2.ListResponse:
         """See ipam.proto."""
-        return ipam_pb2.ListResponse(allocations=await _answered(self._list(request), context))
+        return ipam_pb2.ListResponse(allocations=await _answered(self._list_known(request), context))
 
     async def _assign(self, request: ipam_pb2.AssignRequest) -> list[ipam_pb2.Allocation]:
         _check_handle(request.handle)
@@ -119,6 +121,15 @@ class IpamService(ipam_pb2_grpc.IpamServicer):
             freed = await self._allocator.release_handle(handle)
             hold.settle()
         return [_message(one, Owner(handle, self._node)) for one in freed]
+
+    async def _list_known(self, request: ipam_pb2.ListRequest) -> list[ipam_pb2.Allocation]:
+        found = await self._list(request)
+        if request.node and not found:
+            try:
+                await self._reader.get(Node, request.node)
+            except NotFound:
+                raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"there is no node {request.node[:80]!r}") from None
+        return found
 
     async def _list(self, request: ipam_pb2.ListRequest) -> list[ipam_pb2.Allocation]:
         listing = await self._reader.list(IPBlock, Where("node", request.node) if request.node else None)
@@ -170,6 +181,10 @@ async def _answered(work: Awaitable[T], context: "grpc.aio.ServicerContext[objec
         return await work
     except Refused as error:
         await context.abort(error.code, str(error))
+    except NoPool as error:
+        # A name that no pool has is a mistake of the caller's; no pool at all is the cluster's.
+        code = grpc.StatusCode.INVALID_ARGUMENT if error.asked else grpc.StatusCode.NOT_FOUND
+        await context.abort(code, str(error))
     except IpamError as error:
         await context.abort(_STATUS.get(type(error), grpc.StatusCode.UNAVAILABLE), str(error))
     except StoreError as error:

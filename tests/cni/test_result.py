@@ -40,7 +40,10 @@ def test_interfaces_name_both_ends_and_addresses_point_to_the_inner_one(version:
             {"name": "tort0123456789a", "mac": "ee:ee:ee:ee:ee:ee", **mtu},
             {"name": "eth0", "mac": "0a:0b:0c:0d:0e:0f", "sandbox": "/run/netns/a", **mtu},
         ],
-        "ips": [{"address": "10.65.0.2/32", "interface": 1}, {"address": "fd65::2/128", "interface": 1}],
+        "ips": [
+            {"address": "10.65.0.2/32", "interface": 1, "gateway": "169.254.1.1"},
+            {"address": "fd65::2/128", "interface": 1, "gateway": "fe80::ecee:eeff:feee:eeee"},
+        ],
         "routes": ROUTES,
     }
 
@@ -56,8 +59,8 @@ def test_before_1_0_an_address_names_its_family_and_dns_is_there_though_empty(ve
 def test_the_oldest_form_has_one_address_of_each_family_with_its_routes(version: str) -> None:
     assert body(version) == {
         "cniVersion": version,
-        "ip4": {"ip": "10.65.0.2/32", "routes": ROUTES[:1]},
-        "ip6": {"ip": "fd65::2/128", "routes": ROUTES[1:]},
+        "ip4": {"ip": "10.65.0.2/32", "gateway": "169.254.1.1", "routes": ROUTES[:1]},
+        "ip6": {"ip": "fd65::2/128", "gateway": "fe80::ecee:eeff:feee:eeee", "routes": ROUTES[1:]},
         "dns": {},
     }
 

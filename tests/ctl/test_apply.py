@@ -158,6 +158,7 @@ def test_bad_input_is_one_line_that_names_file_object_and_field_and_changes_noth
         pytest.param(["apply", "-f", "/nonexistent.yaml"], 2, id="a file that isn't there"),
         pytest.param(["apply"], 2, id="no file"),
         pytest.param(["get", "nosuchkind"], 2, id="an unknown kind"),
+        pytest.param(["get", "netpol", "-n", "Bad/ns"], 2, id="a namespace that none can be called"),
         pytest.param(["delete", "netpol"], 2, id="a kind without a name"),
         pytest.param(["get", "netpol", "--datastore", "mysql://x"], 2, id="a datastore without a driver"),
         pytest.param(["get", "netpol", "--datastore", "sqlite:///proc/x/y.db"], 3, id="a datastore that can't open"),

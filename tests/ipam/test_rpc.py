@@ -8,6 +8,9 @@ import pytest
 
 from datastore.memory import MemoryStore
 from datastore.resources.ipblock import IPBlock
+from datastore.resources.node import Node as NodeResource
+from datastore.resources.node import NodeSpec
+from datastore.resources.value import Metadata
 from ipam.rpc.client import IpamClient, ServiceError, connect
 from ipam.rpc.server import IpamServer, IpamService
 from tests.ipam.world import Clock, Node, owners, pool
@@ -67,7 +70,26 @@ async def test_listing_is_narrowed_by_node_and_handle(client: IpamClient) -> Non
         await client.assign(f"manual/{name}", ipv4=True, ipv6=False)
     assert [one.handle for one in await client.list(handle="manual/b")] == ["manual/b"]
     assert len(await client.list(node="node-1")) == 2
+
+
+async def test_a_node_without_addresses_has_none_and_one_that_is_not_there_is_bad_input(
+    client: IpamClient, store: MemoryStore
+) -> None:
+    spec = NodeSpec(machine="machine-2", addresses=("172.30.0.2",))
+    await store.create(NodeResource(metadata=Metadata(name="node-2"), spec=spec))
     assert await client.list(node="node-2") == []
+    with pytest.raises(ServiceError, match="no node 'node-3'") as refused:
+        await client.list(node="node-3")
+    assert refused.value.bad_input
+
+
+async def test_a_pool_that_is_not_there_is_bad_input_and_an_exhausted_one_is_not(client: IpamClient) -> None:
+    with pytest.raises(ServiceError, match="among x") as refused:
+        await client.assign("a", ipv4=True, ipv6=False, pools=("x",))
+    assert refused.value.bad_input
+    with pytest.raises(ServiceError, match="no free") as refused:
+        await exhausted(client)
+    assert not refused.value.bad_input
 
 
 async def exhausted(client: IpamClient) -> object:

@@ -232,6 +232,8 @@ def test_ipam_lists_assigns_and_releases(cluster: Cluster) -> None:
     assert {(item["namespace"], item["pod"]) for item in listed} == {("shop", "web"), ("shop", "api"), ("shop", "db")}
     assert cluster.ctl("ipam", "assign", "").status == 2
     assert cluster.ctl("ipam", "assign", "a/b c").status == 2
+    assert cluster.ctl("ipam", "assign", "printer", "--pool", "nosuch").status == 2
+    assert cluster.ctl("ipam", "list", "--of-node", "nope").status == 2
     (taken,) = json.loads(cluster.done("ipam", "assign", "printer", "-o", "json"))["items"]
     assert taken["handle"] == "manual/printer"
     assert cluster.ctl("ipam", "release", cluster.addresses("shop/db")[0]).status == 1

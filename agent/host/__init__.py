@@ -1,0 +1,1 @@
+"""What tortie puts on a host and takes away again: `tortiectl host init` and `host remove`."""

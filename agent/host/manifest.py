@@ -1,0 +1,59 @@
+"""What `host init` was asked for and has made, in the state folder: by it init runs again and remove is its reverse.
+
+It is written before anything is made, so that a run that died half-way has left nothing that it doesn't name.
+"""
+
+from pathlib import Path
+
+import msgspec
+
+from agent import files
+from agent.host.errors import HostError
+from agent.host.wishes import Wishes
+from agent.options import DEFAULT_STATE
+
+NAME = "installation.json"
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The file."""
+
+    wishes: Wishes
+    folders: tuple[str, ...] = ()
+    """Made by init, in the order of making."""
+    conflist: str = ""
+    relays: tuple[str, ...] = ()
+    unit: str = ""
+    pools: tuple[str, ...] = ()
+    """Names of those that init made."""
+    datastore_file: str = ""
+    """Where the datastore is a file that init made."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that init made, but the datastore's."""
+        return tuple(path for path in (self.conflist, *self.relays, self.unit) if path)
+
+
+def read(state: Path = DEFAULT_STATE) -> Manifest | None:
+    """The manifest of a state folder, None where init has made nothing.
+
+    Raises:
+        HostError: it can't be understood.
+        OSError: it can't be read.
+    """
+    try:
+        return msgspec.json.decode((state / NAME).read_bytes(), type=Manifest)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except msgspec.DecodeError as error:
+        raise HostError(f"{state / NAME} can't be understood: {error}", "was it changed by hand?") from error
+
+
+def write(state: Path, manifest: Manifest) -> None:
+    """Keep a manifest.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    files.put(state / NAME, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n", 0o600)

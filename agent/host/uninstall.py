@@ -1,0 +1,177 @@
+"""`host remove`: the reverse of `host init` and of what the agent did since, the conflist first.
+
+    refuse     while pods are attached, unless told to detach them
+    conflist   the runtime calls this node not ready, and asks for no more pods
+    agent      ended
+    pods       detached; addresses, endpoints, blocks and the Node given back
+    kernel     rules, sets, routes, links; settings as they were before
+    relay, unit, sockets, state; the datastore if nothing is in it but what init put there
+    folders    those that init made, if they are empty
+
+What dies half-way is gone on with: the manifest goes last.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from agent import before, files
+from agent.host import kernel_side, manifest, node_side, service
+from agent.host.doing import Tell
+from agent.host.errors import HostError
+from agent.host.manifest import Manifest
+from agent.options import machine_id
+from datastore.errors import NotFound, StoreError
+from datastore.resources.ippool import IPPool
+from datastore.store import Store
+from datastore.urls import open_store, parse
+from ipam.errors import IpamError
+
+_UNREACHABLE = 3
+_NO = 1
+_SHOWN = 5
+_OF_STATE = ("attachments", "journal", "handles")
+_SOCKETS = ("agent.sock", "ipam.sock")
+_DATABASE_PARTS = ("", "-journal", "-wal", "-shm")
+
+
+async def remove(state: Path, socket: Path, tell: Tell, *, force: bool, purge: bool) -> bool:
+    """Take everything away; False where init has made nothing.
+
+    Raises:
+        HostError: pods are attached, or the datastore can't be used, and `force` isn't given; or the agent doesn't end.
+        KernelError, OSError: something can't be removed; running it again goes on.
+    """
+    made = manifest.read(state)
+    if made is None:
+        return False
+    store = await _open(made, force=force, tell=tell)
+    try:
+        await _check(store, state, made, force=force, purge=purge)
+        _remove_file(made.conflist, tell)
+        _end_agent(made, state, tell)
+        # Once more, for what came meanwhile: from here on pods would lose what they have.
+        await _check(store, state, made, force=force, purge=purge)
+        if store is not None:
+            await _leave(store, state, socket, made, tell)
+            purge = await _empty(store, made, tell, purge=purge)
+    finally:
+        if store is not None:
+            await store.close()
+    for what in await kernel_side.clean():
+        tell(f"{what}: removed")
+    for what in before.put_back(state):
+        tell(f"setting {what}: put back")
+    for path in made.relays:
+        _remove_file(path, tell)
+    if purge and made.datastore_file:
+        _remove_database(Path(made.datastore_file), tell)
+    _remove_state(state, socket, tell)
+    own = {str(path) for path in (state, *state.parents)}
+    _remove_folders([folder for folder in made.folders if folder not in own], tell)
+    _remove_file(str(state / manifest.NAME), tell)
+    _remove_folders([folder for folder in made.folders if folder in own], tell)
+    return True
+
+
+async def _open(made: Manifest, *, force: bool, tell: Tell) -> Store | None:
+    """The datastore; None where there is none any more, or it can't be used and that is to be passed over."""
+    path = parse(made.wishes.datastore).path
+    if path is not None and not path.exists():
+        return None
+    try:
+        return await open_store(made.wishes.datastore)
+    except StoreError as error:
+        if not force:
+            hint = "--force leaves this node's addresses, blocks and Node in it"
+            raise HostError(f"the datastore can't be used: {error}", hint, _UNREACHABLE) from error
+        tell(f"datastore: left as it is ({error})")
+        return None
+
+
+async def _check(store: Store | None, state: Path, made: Manifest, *, force: bool, purge: bool) -> None:
+    nodes = await node_side.other_nodes(store, made.wishes.node) if purge and store is not None else []
+    if nodes:
+        raise HostError(f"other nodes use the datastore: {', '.join(nodes)}", "leave out --purge", _NO)
+    handles = [] if force else await node_side.attached(store, state, made.wishes.node)
+    if handles:
+        more = f" and {len(handles) - _SHOWN} more" if len(handles) > _SHOWN else ""
+        shown = ", ".join(handles[:_SHOWN])
+        raise HostError(f"{len(handles)} pods are attached: {shown}{more}", "--force detaches them", _NO)
+
+
+def _end_agent(made: Manifest, state: Path, tell: Tell) -> None:
+    if made.unit and service.has_systemd():
+        service.disable()
+        tell(f"agent ({service.UNIT}): stopped")
+    if service.end(state):
+        tell("agent: ended")
+    if _remove_file(made.unit, tell) and service.has_systemd():
+        service.reload()
+
+
+async def _leave(store: Store, state: Path, socket: Path, made: Manifest, tell: Tell) -> None:
+    wishes = made.wishes
+    try:
+        for what in await node_side.leave(store, state, socket, wishes.node, wishes.machine or machine_id()):
+            tell(what)
+    except (StoreError, IpamError) as error:
+        raise HostError(f"the datastore refused: {error}", "run this again", _UNREACHABLE) from error
+
+
+async def _empty(store: Store, made: Manifest, tell: Tell, *, purge: bool) -> bool:
+    """Take init's pools out of the datastore if nothing else is in it; gives whether its file may go."""
+    left = await node_side.others(store, made.pools)
+    if left and not purge:
+        more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+        tell(f"datastore: stays with its pools, for it has {', '.join(left[:_SHOWN])}{more}")
+        return False
+    for name in made.pools:
+        await _delete_pool(store, name, tell)
+    return True
+
+
+async def _delete_pool(store: Store, name: str, tell: Tell) -> None:
+    try:
+        await store.delete(await store.get(IPPool, name))
+    except NotFound:
+        return
+    tell(f"pool {name}: removed")
+
+
+# Files
+
+
+def _remove_file(path: str, tell: Tell) -> bool:
+    removed = bool(path) and files.remove(Path(path))
+    if removed:
+        tell(f"{path}: removed")
+    return removed
+
+
+def _remove_database(path: Path, tell: Tell) -> None:
+    for part in _DATABASE_PARTS:
+        _remove_file(f"{path}{part}", tell)
+
+
+def _remove_state(state: Path, socket: Path, tell: Tell) -> None:
+    """What agents and plugins leave in the two folders."""
+    for path in (*(state / name for name in _OF_STATE), socket.parent / "tombstones"):
+        if path.is_dir():
+            shutil.rmtree(path)
+            tell(f"{path}: removed")
+    for path in (*(state / name for name in _SOCKETS), socket, socket.with_suffix(".new")):
+        files.remove(path)
+
+
+def _remove_folders(folders: Sequence[str], tell: Tell) -> None:
+    for folder in reversed(folders):
+        path = Path(folder)
+        try:
+            path.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            tell(f"{path}: stays, for it isn't empty: {', '.join(sorted(one.name for one in path.iterdir())[:_SHOWN])}")
+            continue
+        tell(f"{path}: removed")
