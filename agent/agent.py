@@ -31,6 +31,7 @@ from agent.routes import RouteKeeper
 from agent.sync import KindSync
 from agent.upkeep import (
     forget_idle_groups,
+    free_lost,
     give_back,
     pay_once,
     pay_what_is_owed,
@@ -245,6 +246,7 @@ class Agent:
             give_back(self._node, self._node_object),
             forget_idle_groups(self.graph.compiler, self.dataplane),
             undo_until_done(self._node),
+            free_lost(self._node),
             self._publisher.run(),
         ]
 
