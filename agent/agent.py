@@ -22,6 +22,7 @@ from agent.control import Control
 from agent.dataplane import Dataplane
 from agent.gate import Gate
 from agent.graph import Graph
+from agent.health import Health
 from agent.identity import NodeObject
 from agent.options import Options
 from agent.publish import Publisher
@@ -30,6 +31,7 @@ from agent.routes import RouteKeeper
 from agent.sync import KindSync
 from agent.upkeep import (
     forget_idle_groups,
+    free_lost,
     give_back,
     pay_once,
     pay_what_is_owed,
@@ -43,7 +45,7 @@ from cni.links import HostLinks
 from cni.node import Node
 from cni.plugin import Plugin
 from cni.reaper import Reaper
-from cni.records import Records
+from cni.records import Record, Records
 from cni.server import Server
 from cni.tombstones import Tombstones
 from datastore.errors import StoreError
@@ -134,7 +136,9 @@ class Agent:
         self._ipset = Ipset(CommandRunner(), NetlinkMembers(self._socket(NETLINK_NETFILTER)))
         self.dataplane = Dataplane(self.graph.compiler, self._iptables, self._ipset)
         self.routes = RouteKeeper(options.node, self.graph, self.allocator, netlink.NetlinkRoutes(self._socket()))
-        self._node_object = NodeObject(self._store, options.node, options.machine, addresses, self.allocator)
+        self._node_object = NodeObject(
+            self._store, options.node, options.machine, addresses, self.allocator, options.pod_cidrs
+        )
         self._publisher = Publisher(self._store, options.node)
         self._stack.push_async_callback(self._publisher.close)
         links = HostLinks(self._socket(), self._socket())
@@ -152,6 +156,8 @@ class Agent:
             endpoints=self._publisher,
             flows=flows,
             mtu=lambda: self._mtu,
+            health=Health(self._syncs, self._node_object, self.dataplane),
+            pod_cidrs=lambda: options.pod_cidrs,
         )
         self._plugin = Plugin(self._node, self._tombstones)
         self._control = Control(self._store, self.graph, self.dataplane, self.status)
@@ -178,9 +184,8 @@ class Agent:
     async def _become_part_of_the_cluster(self) -> None:
         await _until_the_store_answers("claim the node's name", self._node_object.claim)
         await _until_the_store_answers("read this node's blocks", self.allocator.load)
-        for record in self._node.records.all():
-            if record.complete:
-                self.graph.set_local(record)
+        for record in self._records():
+            self.graph.set_local(record)
 
     async def _bring_the_kernel_up_to_date(self) -> None:
         """Bring sets, rules and routes up to date, before anything is served."""
@@ -202,7 +207,11 @@ class Agent:
         await _until_the_store_answers("publish endpoints", self._reconcile)
 
     async def _reconcile(self) -> None:
-        await self._publisher.reconcile([record for record in self._node.records.all() if record.complete])
+        await self._publisher.reconcile(self._records())
+
+    def _records(self) -> list[Record]:
+        """The attachments of this node whose interfaces are ours."""
+        return [record for record in self._node.records.all() if record.complete and not record.on_link]
 
     async def _serve(self) -> None:
         self._stack.push_async_callback(lambda: removals.ended(self._node))
@@ -237,6 +246,7 @@ class Agent:
             give_back(self._node, self._node_object),
             forget_idle_groups(self.graph.compiler, self.dataplane),
             undo_until_done(self._node),
+            free_lost(self._node),
             self._publisher.run(),
         ]
 

@@ -38,6 +38,8 @@ class Dataplane:
 
     def __init__(self, compiler: Compiler, iptables: Iptables, ipset: Ipset) -> None:
         self.started = False
+        self.failure = ""
+        """What the kernel said to the last change that it refused; empty once it is as desired again."""
         self._compiler = compiler
         self._iptables = iptables
         self._ipset = ipset
@@ -71,8 +73,8 @@ class Dataplane:
             plan = of_changes(self._compiler.take_changes(), self._compiler.desired)
             if plan.few_members:
                 self._change_members(plan)
-        except BaseException:
-            self._unknown = True
+        except BaseException as error:
+            self._unknown, self.failure = True, str(error)
             self._applying.release()
             raise
         if plan.few_members:
@@ -101,7 +103,8 @@ class Dataplane:
     def _end(self, task: asyncio.Task[Any]) -> None:
         self._applying.release()
         if not task.cancelled():
-            task.exception()  # seen: there may be nobody left to tell
+            failure = task.exception()  # seen: there may be nobody left to tell
+            self.failure = str(failure) if failure is not None else ""
 
     async def _compare(self, *, first: bool = False) -> tuple[str, ...]:
         self._unknown = True

@@ -17,7 +17,7 @@ from datastore.resources.node import Node, NodeSpec
 from datastore.resources.value import Metadata
 from datastore.store import Store
 from ipam.allocator import Allocator
-from ipam.block import Address
+from ipam.block import Address, Network
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +42,20 @@ class NodeObject:
     """Claims and keeps the Node of one agent."""
 
     def __init__(
-        self, store: Store, name: str, machine: str, addresses: tuple[Address, ...], allocator: Allocator
+        self,
+        store: Store,
+        name: str,
+        machine: str,
+        addresses: tuple[Address, ...],
+        allocator: Allocator,
+        pod_cidrs: tuple[Network, ...] = (),
     ) -> None:
         self._store = store
         self._name = name
         self._machine = machine
         self._addresses = tuple(str(address) for address in addresses)
         self._allocator = allocator
+        self._pod_cidrs = tuple(str(network) for network in pod_cidrs)
         self._node: Node | None = None
         """As last written."""
         self._changed = asyncio.Event()
@@ -96,6 +103,20 @@ class NodeObject:
                 pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
                 self._changed.set()
 
+    async def touch(self) -> None:
+        """Write the Node as it is, to know that the store can be written.
+
+        Raises:
+            StoreError: it can't.
+        """
+        async with self._writing:
+            if self._node is None:
+                return
+            try:
+                self._node = await self._store.update(self._node)
+            except (Conflict, NotFound, Unknown):
+                self._changed.set()  # somebody else's business; `run` looks after it
+
     async def write(self) -> None:
         """Return once the Node tells what is so now.
 
@@ -137,10 +158,12 @@ class NodeObject:
             "machine": self._machine,
             "addresses": self._addresses,
             "blocks": tuple(map(str, sorted(self._allocator.networks(), key=_order))),
+            "pod_cidrs": self._pod_cidrs,
             "borrowed": tuple(map(str, sorted(self._allocator.borrowed(), key=_order))),
         }
         if known is None:
-            return Node(metadata=Metadata(name=self._name), spec=msgspec.convert(changes, NodeSpec))
+            spec = msgspec.structs.replace(NodeSpec(machine=self._machine), **changes)
+            return Node(metadata=Metadata(name=self._name), spec=spec)
         return msgspec.structs.replace(known, spec=msgspec.structs.replace(known.spec, **changes))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from datastore.errors import Invalid
 from datastore.resources import names
-from ipam.block import Address
+from ipam.block import Address, Network
 from kernel.iptables import Backend
 
 DEFAULT_SOCKET = Path("/run/tortie/cni.sock")
@@ -28,6 +28,8 @@ class Options:
     datastore: str
     node_ips: tuple[Address, ...]
     """Underlay addresses; none: those of the default route's interface."""
+    pod_cidrs: tuple[Network, ...]
+    """CIDRs of this node alone, for IPAM plugins of others."""
     socket: Path
     state: Path
     machine: str
@@ -80,6 +82,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--node", default=socket.gethostname(), help="this node's name (default: the host's)")
     parser.add_argument("--datastore", required=True, metavar="URL", help="such as sqlite:///var/lib/tortie/tortie.db")
     parser.add_argument("--node-ip", action="append", default=[], metavar="IP", help="underlay address, one per family")
+    parser.add_argument(
+        "--pod-cidr",
+        action="append",
+        default=[],
+        metavar="CIDR",
+        help="this node's own, for usePodCidr",
+    )
     parser.add_argument("--socket", type=Path, default=DEFAULT_SOCKET, help="where the CNI relay finds this agent")
     parser.add_argument("--state", type=Path, default=DEFAULT_STATE, help="folder of this node's records")
     parser.add_argument("--machine-id", default="", help=f"identity of this machine (default: {_MACHINE_ID})")
@@ -99,10 +108,14 @@ def _checked(given: argparse.Namespace) -> Options:
     addresses = tuple(_address(text) for text in given.node_ip)
     if len({address.version for address in addresses}) < len(addresses):
         raise Invalid("--node-ip", "takes one address of each family")
+    pod_cidrs = tuple(names.parse_cidr(text, "--pod-cidr") for text in given.pod_cidr)
+    if len({network.version for network in pod_cidrs}) < len(pod_cidrs):
+        raise Invalid("--pod-cidr", "takes one CIDR of each family")
     options = Options(
         node=given.node,
         datastore=given.datastore,
         node_ips=addresses,
+        pod_cidrs=pod_cidrs,
         socket=given.socket.absolute(),
         state=given.state.absolute(),
         machine=machine,

@@ -1,8 +1,10 @@
 """Routes of this node: to its pods, to other nodes' blocks, and blackholes for its own.
 
     10.65.0.2/32 dev tort...        a local pod, from its record (made by ADD; here for repair)
-    10.65.0.0/26 blackhole          an own block: an address nobody has must not leave by the default route
+    10.65.0.0/26 blackhole          an own block: an address nobody has must not leave by the default route; but not
+                                    where another plugin's link has some of it, by the shorter route of that link
     10.65.0.64/26 via 172.30.0.2    another node's block, by its underlay address of the same family
+    10.1.2.0/24 via 172.30.0.2      another node's own CIDR, whose addresses another IPAM plugin gives
     10.65.0.7/32 via 172.30.0.2     an address that another node borrowed
     169.254.1.1/32 dev lo           the pods' gateway, so that each host end answers ARP for it as a proxy
 
@@ -115,7 +117,7 @@ class RouteKeeper:
             if known is None or known[0] != node.revision:
                 known = self._by_node[name] = (node.revision, tuple(_by_node(node)))
             yield from known[1]
-        yield from (Route(network) for network in self._allocator.networks())
+        yield from (Route(network) for network in self._allocator.networks() - self._allocator.on_links())
 
     def _change(self, added: Iterable[Route], removed: Iterable[Route]) -> set[Route]:
         """Remove, then add each; gives those that were refused."""
@@ -142,7 +144,7 @@ def _by_node(node: Node) -> Iterable[Route]:
     gateways: dict[int, Address] = {}
     for text in node.spec.addresses:
         gateways.setdefault(ip_address(text).version, ip_address(text))
-    destinations = [ip_network(text) for text in (*node.spec.borrowed, *node.spec.blocks)]
+    destinations = [ip_network(text) for text in (*node.spec.borrowed, *node.spec.blocks, *node.spec.pod_cidrs)]
     for destination in destinations:
         gateway = gateways.get(destination.version)
         if gateway is not None:

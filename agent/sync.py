@@ -6,6 +6,7 @@ changes after it. Errors of the store are waited out; until the store is back, w
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Generic, TypeVar
@@ -36,6 +37,8 @@ class KindSync(Generic[R]):
         """Set once the first listing has been told."""
         self.failure = ""
         """What the store said last, empty while it answers."""
+        self.failing_since = 0.0
+        """Since when, by the monotonic clock; only meaningful while it fails."""
         self._reader = reader
         self._kind = kind
         self._on_listed = on_listed
@@ -58,6 +61,8 @@ class KindSync(Generic[R]):
                 log.info("listing %s again: its history is gone", self._kind.KIND.plural)
                 revision = None
             except StoreError as error:
+                if not self.failure:
+                    self.failing_since = time.monotonic()
                 self.failure = str(error)
                 log.warning("%s can't be watched, trying again in %.1f s: %s", self._kind.KIND.plural, pause_s, error)
                 await asyncio.sleep(pause_s)

@@ -43,7 +43,7 @@ build() {
 for what in "$@"; do
     case $what in
     plugins)
-        packages containernetworking-plugins iperf3
+        packages containernetworking-plugins iperf3 musl-tools
         # shellcheck disable=SC2046  # a list of packages
         build "cni-plugins-$PLUGINS" "github.com/containernetworking/plugins@$PLUGINS" $(
             for name in bridge ptp macvlan loopback; do echo "plugins/main/$name"; done

@@ -9,12 +9,15 @@ import socket
 import struct
 import sys
 
-from cni.errors import CniError, IoFailure, TryAgainLater
+from cni.errors import CniError, IoFailure, NotAvailable, TryAgainLater
 from cni.request import Request, pack
+from cni.result import NEWEST_VERSION, SUPPORTED_VERSIONS
 
 DEFAULT_SOCKET = "/run/tortie/cni.sock"
 _LENGTH = struct.Struct("=I")
 _WAIT_S = 180.0
+_FORWARDING_KEY = b"allow_ip_forwarding"
+_FORWARDING = ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding")
 _INSIDE = ("ADD", "CHECK")
 
 
@@ -24,12 +27,18 @@ def main() -> int:
     environment["TORTIE_PROGRAM"] = os.environ.get("TORTIE_PROGRAM", "tortie")
     command = environment.get("CNI_COMMAND", "")
     if not command:
-        print("tortie: a CNI plugin\nCNI protocol versions supported: 1.0.0, 1.1.0", file=sys.stderr)
+        print(
+            f"tortie: a CNI plugin\nCNI protocol versions supported: {', '.join(SUPPORTED_VERSIONS)}", file=sys.stderr
+        )
         return 0
+    if command == "VERSION":
+        from cni.plugin import version
+
+        return _print(0, version())
     try:
-        stdin = b"" if command == "VERSION" else sys.stdin.buffer.read()
+        stdin = sys.stdin.buffer.read()
     except OSError as error:
-        return _print(1, IoFailure("standard input can't be read", str(error)).to_json("1.1.0"))
+        return _print(1, IoFailure("standard input can't be read", str(error)).to_json(NEWEST_VERSION))
     request = _with_namespace(environment, stdin)
     path = os.environ.get("TORTIE_CNI_SOCKET") or DEFAULT_SOCKET
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
@@ -53,10 +62,15 @@ def _with_namespace(environment: dict[str, str], stdin: bytes) -> Request:
     try:
         fd = netns.open_namespace(path)
         inside = netns.run_inside(fd, NetlinkSocket.open)
-        return Request(environment, stdin, (fd, inside.detach()))
+        files = netns.run_inside(fd, _forwarding) if _FORWARDING_KEY in stdin else ()
+        return Request(environment, stdin, (fd, inside.detach(), *files))
     except (NotANamespace, OSError) as error:
         reason = error.reason if isinstance(error, NotANamespace) else str(error)
         return Request({**environment, "TORTIE_NETNS_ERROR": reason}, stdin)
+
+
+def _forwarding() -> tuple[int, ...]:
+    return tuple(os.open(path, os.O_WRONLY | os.O_CLOEXEC) for path in _FORWARDING if os.path.exists(path))
 
 
 def _ask(agent: socket.socket, request: Request) -> tuple[int, bytes]:
@@ -70,7 +84,10 @@ def _ask(agent: socket.socket, request: Request) -> tuple[int, bytes]:
     except OSError as error:
         if request.command == "DEL":
             return _alone(request)
-        return 1, TryAgainLater("the tortie agent went away", str(error)).to_json("1.1.0")
+        from cni.netconf import version_of
+
+        refusal = NotAvailable if request.command == "STATUS" else TryAgainLater
+        return 1, refusal("the tortie agent went away", str(error)).to_json(version_of(request.stdin))
     return answer[0], answer[1:]
 
 
@@ -88,10 +105,8 @@ def _alone(request: Request) -> tuple[int, bytes]:
     import asyncio
 
     from cni import standalone
-    from cni.plugin import failed, version
+    from cni.plugin import failed
 
-    if request.command == "VERSION":
-        return 0, version()
     try:
         output = asyncio.run(standalone.run(request))
     except CniError as error:

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from cni.config import SUPPORTED_VERSIONS, is_name
+from cni.netconf import is_name
+from cni.result import SUPPORTED_VERSIONS
 
 LIMIT_S = 120
 """A plugin's time, as a kubelet's: four minutes for ADD, two for DEL; ours are quicker."""
@@ -126,6 +127,44 @@ class Chain:
         self._delete(container, previous, ignore_errors=False)
         cached.unlink(missing_ok=True)
 
+    def check(self, container: Container) -> None:
+        """Ask every plugin whether all is as the cached result says.
+
+        Raises:
+            ChainError: a plugin found something, or nothing is cached.
+        """
+        cached = self._cached(container)
+        if not cached.exists():
+            raise ChainError(f"nothing is known of container {container.id} in {self._conflist.name}")
+        previous = json.loads(cached.read_text())
+        for plugin in self._conflist.plugins:
+            self._run("CHECK", plugin, container, previous)
+
+    def status(self) -> None:
+        """Ask every plugin whether it could serve an ADD.
+
+        Raises:
+            ChainError: one couldn't; `code` says how bad it is.
+        """
+        for plugin in self._conflist.plugins:
+            self._run("STATUS", plugin, None, None)
+
+    def collect(self, valid: Sequence[Container]) -> None:
+        """GC: tell every plugin what is still there, so that it removes the rest.
+
+        Raises:
+            ChainError: a plugin failed; the others were told all the same.
+        """
+        attachments = [{"containerID": one.id, "ifname": one.interface} for one in valid]
+        failure: ChainError | None = None
+        for plugin in self._conflist.plugins:
+            try:
+                self._run("GC", {**plugin, "cni.dev/valid-attachments": attachments}, None, None)
+            except ChainError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
     def _delete(self, container: Container, previous: Document | None, *, ignore_errors: bool) -> None:
         for plugin in reversed(self._conflist.plugins):
             try:
@@ -134,15 +173,20 @@ class Chain:
                 if not ignore_errors:
                     raise
 
-    def _run(self, command: str, plugin: Document, container: Container, previous: Document | None) -> Document | None:
+    def _run(
+        self, command: str, plugin: Document, container: Container | None, previous: Document | None
+    ) -> Document | None:
         environment = self._environment | {
             "CNI_COMMAND": command,
-            "CNI_CONTAINERID": container.id,
-            "CNI_NETNS": container.netns,
-            "CNI_IFNAME": container.interface,
-            "CNI_ARGS": container.args,
             "CNI_PATH": os.pathsep.join(map(str, self._path)),
         }
+        if container is not None:
+            environment |= {
+                "CNI_CONTAINERID": container.id,
+                "CNI_NETNS": container.netns,
+                "CNI_IFNAME": container.interface,
+                "CNI_ARGS": container.args,
+            }
         stdin = json.dumps(self._request(plugin, container, previous)).encode()
         done = self._execute(str(self._find(plugin["type"])), environment, stdin)
         if done.returncode:
@@ -164,11 +208,12 @@ class Chain:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ChainError(f"{program} could not be run: {error}") from error
 
-    def _request(self, plugin: Document, container: Container, previous: Document | None) -> Document:
-        request: Document = {**plugin, **container.extra}
+    def _request(self, plugin: Document, container: Container | None, previous: Document | None) -> Document:
+        request: Document = {**plugin, **(container.extra if container is not None else {})}
         request |= {"name": self._conflist.name, "cniVersion": self._conflist.version}
         declared = plugin.get("capabilities") or {}
-        given = {key: value for key, value in container.capabilities.items() if declared.get(key)}
+        asked = container.capabilities if container is not None else {}
+        given = {key: value for key, value in asked.items() if declared.get(key)}
         if given:
             request["runtimeConfig"] = given
         if previous is not None:

@@ -15,8 +15,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from cni import faults
+from cni import delegate, faults
 from cni.config import Attachment
+from cni.delegate import Delegated
 from cni.node import Node
 from cni.records import Record
 from datastore.errors import StoreError
@@ -43,18 +44,20 @@ class Unfinished(Exception):
         self.reason = reason
 
 
-async def delete(node: Node, attachment: Attachment, down: Down | None = None) -> None:
-    """DEL: succeeds whatever has gone already.
+async def delete(node: Node, attachment: Attachment, down: Down | None = None, below: Delegated | None = None) -> None:
+    """DEL: succeeds whatever has gone already. `below` is the IPAM plugin to ask where there is no record.
 
     Raises:
         HandleBusy: another call for this attachment doesn't end.
         KernelError: the host end can't be taken down.
     """
     async with node.handles.hold(attachment.handle) as hold:
-        await remove(node, attachment, hold, down)
+        await remove(node, attachment, hold, down, below)
 
 
-async def remove(node: Node, attachment: Attachment, hold: Hold, down: Down | None = None) -> None:
+async def remove(
+    node: Node, attachment: Attachment, hold: Hold, down: Down | None = None, below: Delegated | None = None
+) -> None:
     """Undo whatever there is of an attachment; what the store refuses stays in the journal.
 
     Raises:
@@ -64,10 +67,10 @@ async def remove(node: Node, attachment: Attachment, hold: Hold, down: Down | No
     if record is None and attachment.handle in node.freed and not hold.uncertain:
         return
     try:
-        await _finish(node, record or _unrecorded(attachment), hold, journalled=record is not None, down=down)
+        await _finish(node, record or _unrecorded(attachment, below), hold, journalled=record is not None, down=down)
     except (StoreError, IpamError) as error:
         if record is None:
-            node.records.journal(_unrecorded(attachment))
+            node.records.journal(_unrecorded(attachment, below))
         log.warning("the removal of %s waits in the journal: %s", attachment.handle, error)
 
 
@@ -93,7 +96,7 @@ async def replay(node: Node) -> int:
         try:
             async with node.handles.hold(owed.attachment.handle) as hold:
                 await settle(node, owed.attachment, hold)
-        except (Unfinished, IpamError) as error:
+        except (Unfinished, IpamError, OSError) as error:
             left += 1
             log.info("the removal of %s still waits: %s", owed.attachment.handle, error)
     return left
@@ -102,16 +105,14 @@ async def replay(node: Node) -> int:
 async def _finish(node: Node, record: Record, hold: Hold, *, journalled: bool, down: Down | None = None) -> None:
     if faults.ACTIVE:
         await faults.at("del journalled")
-    node.links.retire(record.host_interface)
-    node.reaper.soon()
-    if faults.ACTIVE:
-        await faults.at("del down")
-    await node.policy.dismiss(record)
-    if faults.ACTIVE:
-        await faults.at("del dismissed")
-    if journalled and down is not None:
+    lease = await asyncio.gather(_give_lease_back(record), return_exceptions=True)
+    if not record.on_link:
+        await _take_down(node, record)
+    if journalled and down is not None and record.delegated is None:
         await down()
-    freed = await _release(node, record, hold)
+    if isinstance(lease[0], BaseException):
+        raise lease[0]
+    freed = await _release(node, record, hold, lease[0])
     if faults.ACTIVE:
         await faults.at("del released")
     if journalled:
@@ -123,18 +124,53 @@ async def _finish(node: Node, record: Record, hold: Hold, *, journalled: bool, d
         del node.freed[next(iter(node.freed))]
 
 
-async def _release(node: Node, record: Record, hold: Hold) -> tuple[Address, ...]:
+async def _give_lease_back(record: Record) -> bool:
+    """Give back what is given back over the pod's own interface; whether it was. Its failure keeps no link up."""
+    if record.delegated is None or not record.delegated.needs_link:
+        return False
+    await _delete_below(record, record.delegated)
+    return True
+
+
+async def _delete_below(record: Record, plugin: Delegated) -> None:
+    """The delegated DEL.
+
+    What never had an address, because its ADD failed, is not owed for ever to a plugin that doesn't take its
+    configuration.
+    """
+    try:
+        await delegate.run(plugin, "DEL", record.attachment)
+    except delegate.DelegateFailed as error:
+        if record.complete or not error.answered:
+            raise
+        log.warning("%s was not freed below: %s", record.attachment.handle, error)
+
+
+async def _take_down(node: Node, record: Record) -> None:
+    node.links.retire(record.host_interface)
+    node.reaper.soon()
+    if faults.ACTIVE:
+        await faults.at("del down")
+    await node.policy.dismiss(record)
+    if faults.ACTIVE:
+        await faults.at("del dismissed")
+
+
+async def _release(node: Node, record: Record, hold: Hold, freed: bool) -> tuple[Address, ...]:
     """Free the addresses and withdraw the endpoint, both even if one is refused; gives the addresses."""
-    addresses, endpoint = await asyncio.gather(
-        _free(node, record, hold), node.endpoints.withdraw(record), return_exceptions=True
-    )
+    withdrawal = _nothing() if record.on_link else node.endpoints.withdraw(record)
+    freeing = _nothing() if freed else _free(node, record, hold)
+    addresses, endpoint = await asyncio.gather(freeing, withdrawal, return_exceptions=True)
     for outcome in (addresses, endpoint):
         if isinstance(outcome, BaseException):
             raise outcome
-    return addresses if isinstance(addresses, tuple) else ()
+    return addresses if isinstance(addresses, tuple) else record.addresses
 
 
 async def _free(node: Node, record: Record, hold: Hold) -> tuple[Address, ...]:
+    if record.delegated is not None:
+        await _delete_below(record, record.delegated)
+        return record.addresses
     # A record without addresses is of an ADD that never came to know them, or of one that this node never saw.
     if not record.held or hold.uncertain:
         return tuple(one.address for one in await node.allocator.release_handle(record.attachment.handle))
@@ -142,10 +178,15 @@ async def _free(node: Node, record: Record, hold: Hold) -> tuple[Address, ...]:
     return record.addresses
 
 
-def _unrecorded(attachment: Attachment) -> Record:
+async def _nothing() -> None:
+    """Where there is nothing to do."""
+
+
+def _unrecorded(attachment: Attachment, below: Delegated | None) -> Record:
     return Record(
         network=attachment.network,
         container_id=attachment.container_id,
         interface=attachment.interface,
         host_interface=host_interface(attachment.network, attachment.container_id, attachment.interface),
+        delegated=below,
     )

@@ -23,7 +23,7 @@ async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError as error:
-            if not task.done():
+            if not task.cancelled():  # the caller was, perhaps in the very turn in which the work ended
                 cancelled = error
         except Exception:  # the task's own; raised below by result()
             break

@@ -10,6 +10,9 @@
     ├── InvalidNamespace      8   (the reference plugins' own; the SPEC's table ends at 7)
     ├── TryAgainLater         11
     ├── NotAvailable          50
+    ├── LimitedConnectivity   51
+    ├── NotAsMade             100 (ours: what CHECK found)
+    ├── NotCollected          101 (ours: what GC could not remove)
     └── InternalError         999 (the reference plugins' own)
 
 Source: CNI SPEC 1.1.0 section 5, "Error"; containernetworking/cni pkg/types.
@@ -86,6 +89,24 @@ class NotAvailable(CniError):
     """STATUS: ADD can't be served."""
 
     CODE = 50
+
+
+class LimitedConnectivity(CniError):
+    """STATUS: ADD can't be served, and pods that run are hurt as well."""
+
+    CODE = 51
+
+
+class NotAsMade(CniError):
+    """CHECK: the attachment isn't as it was made; the details say what differs."""
+
+    CODE = 100
+
+
+class NotCollected(CniError):
+    """GC: something stale could not be removed; the rest was."""
+
+    CODE = 101
 
 
 class InternalError(CniError):

@@ -17,15 +17,34 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from kernel import podlink, sysctl
+from kernel import podlink, podview, sysctl
 from kernel.batch import Message, NetlinkSocket
 from kernel.errors import NetlinkError
 from kernel.links import GATEWAY_IPV4, GATEWAY_IPV6, GATEWAY_MAC, Link
 from kernel.podlink import Address
+from kernel.podview import FoundRoute
 
 _HOST_SETTINGS = {podlink.IPV4_FORWARDING: 1, podlink.IPV4_SEND_REDIRECTS: 0}
 _GATEWAY_ROUTE = ip_network(f"{GATEWAY_IPV4}/32")
-_EVERYWHERE_IPV4, _EVERYWHERE_IPV6 = ip_network("0.0.0.0/0"), ip_network("::/0")
+_EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+_BEHIND_OTHERS = 1024
+"""Added to an interface's index it is the metric of routes that come second: IPv6 without a metric is 1024, IPv4 0."""
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class NewPair:
+    """A veth pair that is wanted."""
+
+    host_interface: str
+    alias: str
+    interface: str
+    netns: int
+    """A descriptor of the pod's namespace."""
+    mtu: int
+    mac: bytes = b""
+    """The inner end's; empty: the kernel draws one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,25 +80,27 @@ class HostLinks:
         """End the thread."""
         self._thread.shutdown()
 
-    async def create(self, name: str, alias: str, interface: str, netns: int, inside: NetlinkSocket, mtu: int) -> Pair:
+    async def create(self, wanted: NewPair, inside: NetlinkSocket) -> Pair:
         """See `create_now`; doesn't block the caller's loop."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self.create_now, name, alias, interface, netns, inside, mtu)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self.create_now, wanted, inside)
 
-    def create_now(self, name: str, alias: str, interface: str, netns: int, inside: NetlinkSocket, mtu: int) -> Pair:
+    def create_now(self, wanted: NewPair, inside: NetlinkSocket) -> Pair:
         """The pair, both ends up.
 
         Raises:
             Taken: one of the names exists.
             KernelError: refused; the pair may be half configured.
         """
+        name, interface = wanted.host_interface, wanted.interface
         try:
-            self._making.transact([podlink.new_veth(name, GATEWAY_MAC, interface, netns, mtu)])
+            self._making.transact(
+                [podlink.new_veth(name, GATEWAY_MAC, interface, wanted.netns, wanted.mtu, wanted.mac)]
+            )
         except NetlinkError as error:
             if error.code == errno.EEXIST:
-                raise Taken(_find(self._making, name)) from None
+                raise Taken(podview.link(self._making, name)) from None
             raise
-        configured = [podlink.configure_host_end(name, alias, _HOST_SETTINGS), podlink.get_link(name)]
+        configured = [podlink.configure_host_end(name, wanted.alias, _HOST_SETTINGS), podlink.get_link(name)]
         (host,) = self._making.transact(configured)
         for setting in ("disable_ipv6", "accept_ra"):
             path = f"net/ipv6/conf/{name}/{setting}"
@@ -89,13 +110,21 @@ class HostLinks:
         link, mac = podlink.link_of(pod.body)
         return Pair(podlink.link_of(host.body)[0].index, link.index, mac)
 
-    def connect(self, pair: Pair, addresses: tuple[Address, ...], inside: NetlinkSocket) -> None:
-        """Addresses and routes on both sides.
+    def connect(
+        self, pair: Pair, addresses: tuple[Address, ...], inside: NetlinkSocket, routes: tuple[Network, ...] = ()
+    ) -> None:
+        """Addresses and routes on both sides; the pod's `routes` by way of the node, none meaning default routes.
+
+        What leads somewhere by another of the pod's interfaces already goes on to; ours come behind it.
 
         Raises:
-            KernelError: refused, such as a route that is there already for another interface.
+            KernelError: refused, such as a node's route that is there already for another interface.
         """
-        inside.transact(_pod_messages(pair.pod_index, addresses))
+        for version in (4, 6):
+            own = tuple(address for address in addresses if address.version == version)
+            wanted = tuple(route for route in routes or _EVERYWHERE if route.version == version)
+            if own:
+                _connect_pod(inside, pair.pod_index, own, wanted)
         self._socket.transact(_host_messages(pair.host_index, addresses))
 
     def retire(self, name: str) -> None:
@@ -108,7 +137,11 @@ class HostLinks:
 
     def find(self, name: str) -> Link | None:
         """A link of this node, if it is there."""
-        return _find(self._socket, name)
+        return podview.link(self._socket, name)
+
+    def route_to(self, address: Address) -> FoundRoute | None:
+        """The route by which this node reaches an address."""
+        return podview.route_to(self._socket, address)
 
 
 def host_network(address: Address) -> IPv4Network | IPv6Network:
@@ -116,31 +149,27 @@ def host_network(address: Address) -> IPv4Network | IPv6Network:
     return IPv4Network(address) if address.version == 4 else IPv6Network(address)
 
 
-def _find(sock: NetlinkSocket, name: str) -> Link | None:
+def _connect_pod(
+    inside: NetlinkSocket, index: int, addresses: tuple[Address, ...], routes: tuple[Network, ...]
+) -> None:
     try:
-        (answer,) = sock.transact([podlink.get_link(name)])
+        inside.transact(_pod_messages(index, addresses, routes))
     except NetlinkError as error:
-        if error.code == errno.ENODEV:
-            return None
-        raise
-    return podlink.link_of(answer.body)[0]
+        if error.code != errno.EEXIST:
+            raise
+        inside.transact(_pod_messages(index, addresses, routes, _BEHIND_OTHERS + index))
 
 
-def _pod_messages(index: int, addresses: tuple[Address, ...]) -> list[Message]:
+def _pod_messages(
+    index: int, addresses: tuple[Address, ...], routes: tuple[Network, ...], metric: int = 0
+) -> list[Message]:
+    """For addresses and routes of one family."""
+    gateway = GATEWAY_IPV4 if addresses[0].version == 4 else GATEWAY_IPV6
     messages = [podlink.add_address(index, address, address.max_prefixlen) for address in addresses]
-    versions = {address.version for address in addresses}
-    if 4 in versions:
-        messages += [
-            podlink.add_pod_route(index, _GATEWAY_ROUTE),
-            podlink.add_pod_route(index, _EVERYWHERE_IPV4, GATEWAY_IPV4),
-            podlink.add_neighbour(index, GATEWAY_IPV4, GATEWAY_MAC),
-        ]
-    if 6 in versions:
-        messages += [
-            podlink.add_pod_route(index, _EVERYWHERE_IPV6, GATEWAY_IPV6),
-            podlink.add_neighbour(index, GATEWAY_IPV6, GATEWAY_MAC),
-        ]
-    return messages
+    if gateway.version == 4:
+        messages.append(podlink.add_pod_neighbourhood(index, _GATEWAY_ROUTE))
+    messages += [podlink.add_pod_route(index, route, gateway, metric) for route in routes]
+    return [*messages, podlink.add_neighbour(index, gateway, GATEWAY_MAC)]
 
 
 def _host_messages(index: int, addresses: tuple[Address, ...]) -> list[Message]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from typing import Protocol
 
 from cni.flows import Flows
@@ -32,6 +33,14 @@ class Policy(Protocol):
         """
         ...
 
+    async def verify(self, record: Record) -> None:
+        """Make sure that the kernel still enforces this pod's policies; what differs is mended.
+
+        Raises:
+            NotEnforced: it can't be.
+        """
+        ...
+
     async def dismiss(self, record: Record) -> None:
         """Take the pod out of every set; its link is down already. Never raises for what isn't there."""
         ...
@@ -53,6 +62,30 @@ class Endpoints(Protocol):
         ...
 
 
+class Health(Protocol):
+    """How the node is, for STATUS."""
+
+    def hurts_pods(self) -> str:
+        """Why pods that run are not as they should be; empty if they are."""
+        ...
+
+    async def trouble(self) -> str:
+        """Why ADD can't be served although they are; empty if it can."""
+        ...
+
+
+class Healthy:
+    """A node that has nothing to tell."""
+
+    def hurts_pods(self) -> str:
+        """See `Health.hurts_pods`."""
+        return ""
+
+    async def trouble(self) -> str:
+        """See `Health.trouble`."""
+        return ""
+
+
 @dataclass
 class Node:
     """The services of one node, and its name."""
@@ -68,6 +101,9 @@ class Node:
     flows: Flows
     mtu: Callable[[], int]
     """Bytes: what a pod's link gets unless its configuration says otherwise."""
+    health: Health = field(default_factory=Healthy)
+    pod_cidrs: Callable[[], tuple[IPv4Network | IPv6Network, ...]] = tuple
+    """The node's own CIDRs, for IPAM plugins of others (`usePodCidr`)."""
     freed: dict[str, None] = field(default_factory=dict)
     """Handles whose last release this process saw succeed, newest last: a second DEL needs no look at the store."""
     removing: dict[str, asyncio.Task[None]] = field(default_factory=dict)

@@ -8,20 +8,19 @@ import asyncio
 import json
 import logging
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
-from cni import attach, faults, removals
-from cni.config import NEWEST_VERSION, SUPPORTED_VERSIONS, Attachment, Call, parse, version_of
-from cni.errors import (
-    CniError,
-    IncompatibleVersion,
-    InternalError,
-    InvalidEnvironment,
-    InvalidNamespace,
-    NotAvailable,
-    TryAgainLater,
-)
+from cni import attach, delegate, faults, removals
+from cni.check import check
+from cni.collect import collect
+from cni.config import Attachment, Call, parse
+from cni.errors import CniError, InternalError, InvalidConfig, InvalidNamespace, NotAvailable, TryAgainLater
+from cni.lend import lend
+from cni.netconf import version_of
 from cni.node import Node
 from cni.request import Request
+from cni.result import NEWEST_VERSION, SUPPORTED_VERSIONS, Result
+from cni.status import status
 from cni.tombstones import Tombstones
 from ipam.errors import HandleBusy
 from kernel import netns
@@ -33,12 +32,14 @@ log = logging.getLogger(__name__)
 _DESCRIPTORS = 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Output:
     """What the runtime gets: exit status and standard output."""
 
     status: int
     stdout: bytes = b""
+    made: bool = False
+    """Whether an ADD made something that is nobody's unless its runtime hears of it."""
 
 
 class Plugin:
@@ -50,42 +51,66 @@ class Plugin:
         self._node = node
         self._tombstones = tombstones
         self._adding: dict[Attachment, asyncio.Task[Output]] = {}
+        self._answers: WeakValueDictionary[Attachment, Output] = WeakValueDictionary()
+        """The last ADD's answer about each attachment, while it is being given."""
 
     async def run(self, request: Request) -> Output:
         """Run a call; never raises but when cancelled."""
         if request.command == "VERSION":
             return Output(0, version())
+        if faults.ACTIVE:
+            faults.note("call received")
         try:
             call = parse(request.environment, request.stdin)
             return await self._dispatch(call, request)
         except CniError as error:
             return failed(error, request)
+        except OSError as error:  # the disk of the records is full, above all
+            log.exception("%s failed", request.command)
+            return failed(TryAgainLater("this node's files or sockets refuse", str(error)), request)
         except Exception as error:
             log.exception("%s failed", request.command)
             return failed(InternalError("something unforeseen happened", repr(error)), request)
 
+    async def unheard(self, request: Request, output: Output) -> None:
+        """Nobody took an answer: what its ADD made is removed, for a runtime that was killed may never send the DEL.
+
+        Not so where another ADD has been answered for the same attachment meanwhile.
+        """
+        if output.made and any(answer is output for answer in self._answers.values()):
+            await self.run(Request({**request.environment, "CNI_COMMAND": "DEL"}, request.stdin))
+
     async def _dispatch(self, call: Call, request: Request) -> Output:
         match call.command:
             case "ADD":
-                return await self._add(call, request)
+                made = not self._node.records.has_handle(call.attachment.handle)
+                result = await self._add(call, request)
+                output = Output(0, result.to_json(call.config.cni_version), made)
+                self._answers[call.attachment] = output
+                return output
             case "DEL":
                 return await self._delete(call)
             case "STATUS":
-                if call.config.cni_version == "1.0.0":
-                    raise IncompatibleVersion("STATUS came with CNI 1.1.0", "the configuration says 1.0.0")
                 if self.not_ready:
                     raise NotAvailable("ADD can't be served", self.not_ready)
-                return Output(0)
-            case command:
-                raise InvalidEnvironment(f"CNI_COMMAND {command} is not served by this version of tortie")
+                await status(self._node, call)
+            case "CHECK":
+                await self._check(call, request)
+            case _:
+                if self.not_ready:
+                    raise TryAgainLater("GC can't be served yet", self.not_ready)
+                await collect(self._node, call)
+        return Output(0)
 
-    async def _add(self, call: Call, request: Request) -> Output:
+    async def _add(self, call: Call, request: Request) -> Result:
         if self.not_ready:
             raise TryAgainLater("ADD can't be served yet", self.not_ready)
         if self._tombstones is not None and await self._tombstones.replay(self._node, call.attachment):
             raise TryAgainLater("an earlier removal of this attachment is still owed", "it was left as a tombstone")
         if faults.ACTIVE:
             await faults.at("add checked")
+        if call.alone:
+            return await lend(self._node, call)
         inside = _inside(call, request)
         task = asyncio.current_task()
         if task is not None:
@@ -99,8 +124,22 @@ class Plugin:
             inside.socket.close()
             if self._adding.get(call.attachment) is task:
                 del self._adding[call.attachment]
-        log.info("attached %s/%s with %s", call.pod.namespace, call.pod.name, ", ".join(map(str, result.addresses)))
-        return Output(0, result.to_json(call.config.cni_version, call.config.previous))
+        log.info(
+            "attached %s/%s with %s", call.pod.namespace, call.pod.name, ", ".join(one.address for one in result.ips)
+        )
+        return result.after(call.previous)
+
+    async def _check(self, call: Call, request: Request) -> None:
+        if self.not_ready:
+            raise TryAgainLater("CHECK can't be served yet", self.not_ready)
+        inside = None if call.alone else _inside(call, request)
+        try:
+            await check(self._node, call, inside)
+        except KernelError as error:
+            raise InternalError("the attachment can't be looked at", str(error)) from error
+        finally:
+            if inside is not None:
+                inside.socket.close()
 
     async def _delete(self, call: Call) -> Output:
         if faults.ACTIVE:
@@ -109,7 +148,7 @@ class Plugin:
         if running is not None:
             running.cancel()
         try:
-            await removals.delete(self._node, call.attachment)
+            await removals.delete(self._node, call.attachment, _below(call, self._node))
         except HandleBusy as error:
             raise TryAgainLater("the attachment is busy", str(error)) from error
         except KernelError as error:
@@ -130,7 +169,7 @@ def _inside(call: Call, request: Request) -> attach.Inside:
         InvalidNamespace: there is none at CNI_NETNS.
     """
     wrong = request.environment.get("TORTIE_NETNS_ERROR", "")
-    if not wrong and len(request.fds) != _DESCRIPTORS:
+    if not wrong and len(request.fds) < _DESCRIPTORS:
         wrong = "no descriptors came with the call"
     if not wrong:
         try:
@@ -139,7 +178,15 @@ def _inside(call: Call, request: Request) -> attach.Inside:
             wrong = error.reason
     if wrong:
         raise InvalidNamespace(f"CNI_NETNS {call.netns[:200]} is no network namespace", wrong)
-    return attach.Inside(request.fds[0], NetlinkSocket.borrow(request.fds[1]))
+    return attach.Inside(request.fds[0], NetlinkSocket.borrow(request.fds[1]), request.fds[_DESCRIPTORS:])
+
+
+def _below(call: Call, node: Node) -> delegate.Delegated | None:
+    """The IPAM plugin below, for a DEL without a record; a configuration that doesn't say it well keeps no pod."""
+    try:
+        return None if call.alone else delegate.delegated(call, node.pod_cidrs)
+    except InvalidConfig:
+        return None
 
 
 def failed(error: CniError, request: Request) -> Output:

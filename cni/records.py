@@ -8,6 +8,7 @@ moving one into the journal is a single rename, so an attachment is never in nei
 a machine that lost power has no pods left that a record could be about, and reclaim frees their addresses.
 """
 
+import errno
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,8 @@ from pathlib import Path
 import msgspec
 
 from cni.config import Attachment
+from cni.delegate import Delegated
+from cni.result import DNS
 from ipam.block import Held
 from ipam.handles import lock_name
 
@@ -61,6 +64,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     held: tuple[HeldAddress, ...] = ()
     mac: str = ""
     mtu: int = 0
+    routes: tuple[str, ...] = ()
+    """Destinations by way of the node that the pod was given instead of default routes."""
+    dns: DNS = DNS()
+    delegated: Delegated | None = None
+    """The IPAM plugin of others that the addresses are of; then `held` names no blocks."""
+    on_link: bool = False
+    """The addresses are on another plugin's link: no interface is ours, no policy applies, no endpoint is published."""
     complete: bool = False
 
     @property
@@ -72,6 +82,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     def addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
         """The pod's addresses, IPv4 first."""
         return tuple(_parsed(one.address) for one in self.held)
+
+
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(Record)
 
 
 class Records:
@@ -141,24 +155,33 @@ def _key(handle: str) -> str:
 
 def _write(path: Path, record: Record) -> None:
     temporary = path.with_suffix(".tmp")
+    body = _ENCODER.encode(record)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, msgspec.json.encode(record))
+        if os.write(fd, body) < len(body):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary))
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink()
+        raise
     finally:
         os.close(fd)
-    os.replace(temporary, path)
 
 
 def _read(path: Path) -> Record | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Record)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    try:
+        return _DECODER.decode(os.read(fd, os.fstat(fd).st_size))
     except msgspec.DecodeError as error:
         # Only a machine that lost power leaves half a file; whose it was can't be told from its name.
         log.warning("removed the unreadable record %s: %s", path, error)
         path.unlink(missing_ok=True)
         return None
+    finally:
+        os.close(fd)
 
 
 def _read_all(folder: Path) -> Iterator[Record]:

@@ -1,16 +1,18 @@
 /* tortie, tortie-ipam: what a container runtime executes.
  *
  * It carries one CNI call to the agent's unix socket and the answer back: the CNI_* environment, standard input, and
- * for ADD and CHECK two descriptors (SCM_RIGHTS): the pod's network namespace, and a netlink socket opened inside it.
- * The runtime runs this program as root; with that socket the agent can configure the pod with CAP_NET_ADMIN alone.
+ * for ADD and CHECK descriptors (SCM_RIGHTS): the pod's network namespace, a netlink socket opened inside it, and, where
+ * the configuration speaks of allow_ip_forwarding, the two files in /proc/sys/net that say so inside. The runtime runs
+ * this program as root; with these the agent can configure the pod with CAP_NET_ADMIN alone.
  *
  * Request:  u32 length (host order), then length bytes: "NAME=value\0"..., "\0", standard input.
  * Answer:   u32 length, then length bytes: exit status (one byte), standard output.
  *
- * With no agent: VERSION is answered here always, STATUS is 50, DEL leaves a tombstone (the same request in a file
- * beside the socket, which the agent replays) and succeeds, anything else is 11, try again later.
+ * VERSION is always answered here, and a wrong environment refused. With no agent: STATUS is 50, DEL leaves a tombstone
+ * (the same request in a file beside the socket, which the agent replays) and succeeds, anything else is 11, try again
+ * later.
  *
- * Sources: CNI SPEC 1.1.0 (sections 2 and 5), unix(7), setns(2). */
+ * Sources: CNI SPEC 1.1.0 (sections 2 and 5), unix(7), setns(2); the order of checks is pkg/skel's. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -27,10 +29,15 @@
 #include <unistd.h>
 
 enum { BAD_ENVIRONMENT = 4, IO_FAILURE = 5, TRY_AGAIN_LATER = 11, NOT_AVAILABLE = 50 };
-enum { REQUEST_MAX = 16 << 20, ANSWER_MAX = 16 << 20, WAIT_S = 180, WAIT_DEL_S = 20, WAIT_STATUS_S = 2 };
+enum { REQUEST_MAX = 16 << 20, ANSWER_MAX = 16 << 20, WAIT_S = 180, WAIT_DEL_S = 20, WAIT_STATUS_S = 2, FDS_MAX = 4 };
 
 static const char *const DEFAULT_SOCKET = "/run/tortie/cni.sock";
-static const char *const VERSIONS = "\"1.0.0\",\"1.1.0\"";
+static const char *const VERSIONS[] = {"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"};
+enum { VERSION_COUNT = sizeof VERSIONS / sizeof *VERSIONS };
+static const char *const REQUIRED[][5] = {
+    {"ADD", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"}, {"CHECK", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"},
+    {"DEL", "CNI_CONTAINERID", "CNI_IFNAME"}, {"GC"}, {"STATUS"}};
+static const char *version = "1.1.0"; /* in which errors are told: the configuration's, once that is read */
 
 extern char **environ;
 
@@ -80,13 +87,14 @@ static int read_all(int fd, char *data, size_t length) {
 static void print_json(const char *text) {
     for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
         if (*c == '"' || *c == '\\') printf("\\%c", *c);
+        else if (*c >= 0x7f) putchar('?'); /* it may be no UTF-8, and JSON is */
         else if (*c < 0x20) printf("\\u%04x", *c);
         else putchar(*c);
     }
 }
 
 static int fail(int code, const char *message, const char *details) {
-    printf("{\"cniVersion\":\"1.1.0\",\"code\":%d,\"msg\":\"", code);
+    printf("{\"cniVersion\":\"%s\",\"code\":%d,\"msg\":\"", version, code);
     print_json(message);
     printf("\",\"details\":\"");
     print_json(details);
@@ -106,14 +114,67 @@ static int read_stdin(struct buffer *b) {
     }
 }
 
+/* The value of cniVersion in the outermost object of a JSON text, if it is one of ours. */
+static void find_version(const char *text, size_t length) {
+    int depth = 0;
+    for (const char *c = text, *end = text + length; c < end; c++) {
+        if (*c == '{' || *c == '[') depth++;
+        if (*c == '}' || *c == ']') depth--;
+        if (*c != '"') continue;
+        const char *word = ++c;
+        while (c < end && *c != '"') c += *c == '\\' ? 2 : 1;
+        if (depth != 1 || c >= end || c - word != 10 || memcmp(word, "cniVersion", 10)) continue;
+        while (++c < end && strchr(" \t\r\n:", *c)) {}
+        for (int i = 0; i < VERSION_COUNT; i++)
+            if (end - c > 7 && *c == '"' && !memcmp(c + 1, VERSIONS[i], 5) && c[6] == '"') version = VERSIONS[i];
+        return;
+    }
+}
+
+static int is_container_id(const char *id) {
+    const char *c = id;
+    for (; *c; c++)
+        if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", *c) && (c == id || !strchr("_.-", *c)))
+            return 0;
+    return 1;
+}
+
+static int is_interface(const char *name) {
+    return strlen(name) < 16 && strcmp(name, ".") && strcmp(name, "..") && !strpbrk(name, "/: \t\n\v\f\r");
+}
+
+/* 0, or what `fail` gave: the command and its variables, before anything else is looked at. */
+static int check_environment(const char *command) {
+    char missing[128] = "";
+    size_t row = 0;
+    while (row < sizeof REQUIRED / sizeof *REQUIRED && strcmp(command, REQUIRED[row][0])) row++;
+    if (row == sizeof REQUIRED / sizeof *REQUIRED) return fail(BAD_ENVIRONMENT, "unknown CNI_COMMAND", command);
+    for (const char *const *name = REQUIRED[row] + 1; *name; name++)
+        if (!*env(*name)) sprintf(missing + strlen(missing), "%s%s", *missing ? "," : "", *name);
+    if (*missing) {
+        char message[192];
+        snprintf(message, sizeof message, "required env variables [%s] missing", missing);
+        return fail(BAD_ENVIRONMENT, message, "");
+    }
+    if (!is_container_id(env("CNI_CONTAINERID")))
+        return fail(BAD_ENVIRONMENT, "CNI_CONTAINERID has characters that are not allowed", env("CNI_CONTAINERID"));
+    if (!is_interface(env("CNI_IFNAME"))) return fail(BAD_ENVIRONMENT, "CNI_IFNAME is no interface's name", env("CNI_IFNAME"));
+    return 0;
+}
+
 /* A netlink socket inside the namespace; this process is in it from then on, which a unix socket's path doesn't mind.
  * Returns NULL, or what was wrong with the namespace. */
-static const char *enter(const char *path, int *netns, int *netlink) {
-    *netns = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (*netns < 0) return strerror(errno);
-    if (setns(*netns, CLONE_NEWNET)) return errno == EINVAL ? "not a network namespace" : strerror(errno);
-    *netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0 /* NETLINK_ROUTE */);
-    return *netlink < 0 ? strerror(errno) : NULL;
+static const char *enter(const char *path, int forwarding, int *fds, int *count) {
+    static const char *const SETTINGS[] = {"/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"};
+    int netns = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (netns < 0) return strerror(errno);
+    if (setns(netns, CLONE_NEWNET)) return errno == EINVAL ? "not a network namespace" : strerror(errno);
+    int netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0 /* NETLINK_ROUTE */);
+    if (netlink < 0) return strerror(errno);
+    fds[0] = netns, fds[1] = netlink, *count = 2;
+    for (int i = 0; forwarding && i < 2; i++)
+        if ((fds[*count] = open(SETTINGS[i], O_WRONLY | O_CLOEXEC)) >= 0) ++*count; /* a kernel may lack IPv6 */
+    return NULL;
 }
 
 static void add_variable(struct buffer *b, const char *name, const char *value) {
@@ -140,21 +201,20 @@ static int connect_to(const char *path, int wait_s) {
 }
 
 /* The descriptors go with the length; the rest follows. */
-static int send_request(int fd, const struct buffer *request, int netns, int netlink) {
+static int send_request(int fd, const struct buffer *request, const int *fds, int count) {
     uint32_t length = (uint32_t)request->length;
     struct iovec part = {&length, sizeof length};
     union {
-        char space[CMSG_SPACE(2 * sizeof(int))];
+        char space[CMSG_SPACE(FDS_MAX * sizeof(int))];
         struct cmsghdr align;
     } control = {{0}};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-    if (netlink >= 0) {
-        int pair[2] = {netns, netlink};
-        message.msg_control = control.space, message.msg_controllen = sizeof control.space;
+    if (count) {
+        message.msg_control = control.space, message.msg_controllen = CMSG_SPACE((size_t)count * sizeof *fds);
         struct cmsghdr *header = CMSG_FIRSTHDR(&message);
         header->cmsg_level = SOL_SOCKET, header->cmsg_type = SCM_RIGHTS;
-        header->cmsg_len = CMSG_LEN(sizeof pair);
-        memcpy(CMSG_DATA(header), pair, sizeof pair);
+        header->cmsg_len = CMSG_LEN((size_t)count * sizeof *fds);
+        memcpy(CMSG_DATA(header), fds, (size_t)count * sizeof *fds);
     }
     if (sendmsg(fd, &message, MSG_NOSIGNAL) != sizeof length) return -1;
     for (size_t sent = 0; sent < request->length;) {
@@ -177,8 +237,10 @@ static int answer(int fd) {
     return write_all(STDOUT_FILENO, data + 1, length - 1) ? 2 : (unsigned char)data[0];
 }
 
-static int version(void) {
-    printf("{\"cniVersion\":\"1.1.0\",\"supportedVersions\":[%s]}\n", VERSIONS);
+static int tell_versions(void) {
+    printf("{\"cniVersion\":\"%s\",\"supportedVersions\":[", version);
+    for (int i = 0; i < VERSION_COUNT; i++) printf("%s\"%s\"", i ? "," : "", VERSIONS[i]);
+    printf("]}\n");
     return fflush(stdout) ? 2 : 0;
 }
 
@@ -210,8 +272,6 @@ static int without_agent(const char *command, const char *socket_path, const str
     snprintf(details, sizeof details, "%s: %s; is tortie-agent running on this node?", socket_path, strerror(reason));
     if (!strcmp(command, "STATUS")) return fail(NOT_AVAILABLE, "the tortie agent can't be reached", details);
     if (strcmp(command, "DEL")) return fail(TRY_AGAIN_LATER, "the tortie agent can't be reached", details);
-    if (!*env("CNI_CONTAINERID") || !*env("CNI_IFNAME"))
-        return fail(BAD_ENVIRONMENT, "required env variables CNI_CONTAINERID and CNI_IFNAME missing", details);
     if (!leave_tombstone(socket_path, request)) return 0;
     snprintf(details, sizeof details, "tombstones beside %s: %s", socket_path, strerror(errno));
     return fail(TRY_AGAIN_LATER, "the tortie agent can't be reached, and no tombstone could be left", details);
@@ -221,26 +281,34 @@ int main(int argc, char **argv) {
     const char *slash = argc ? strrchr(argv[0], '/') : NULL, *program = slash ? slash + 1 : argc ? argv[0] : "tortie";
     const char *command = env("CNI_COMMAND"), *path = *env("TORTIE_CNI_SOCKET") ? env("TORTIE_CNI_SOCKET") : DEFAULT_SOCKET;
     if (!*command) {
-        fprintf(stderr, "%s: a CNI plugin, carried out by tortie-agent\nCNI protocol versions supported: %s\n", program, VERSIONS);
+        fprintf(stderr, "%s: a CNI plugin, carried out by tortie-agent\nCNI protocol versions supported:", program);
+        for (int i = 0; i < VERSION_COUNT; i++) fprintf(stderr, "%s %s", i ? "," : "", VERSIONS[i]);
+        fputc('\n', stderr);
         return 0;
     }
-    if (!strcmp(command, "VERSION")) return version();
+    if (!strcmp(command, "VERSION")) return tell_versions();
+    if (check_environment(command)) return 1;
 
     struct buffer request = {0};
     for (char **variable = environ; *variable; variable++)
         if (!strncmp(*variable, "CNI_", 4)) append(&request, *variable, strlen(*variable) + 1);
     add_variable(&request, "TORTIE_PROGRAM", program);
 
-    int netns = -1, netlink = -1, inside = !strcmp(command, "ADD") || !strcmp(command, "CHECK");
-    if (inside && *env("CNI_NETNS")) {
-        const char *wrong = enter(env("CNI_NETNS"), &netns, &netlink);
+    struct buffer stdin_text = {0};
+    if (read_stdin(&stdin_text)) return fail(IO_FAILURE, "standard input can't be read", strerror(errno));
+    append(&stdin_text, "", 1);
+    find_version(stdin_text.data, stdin_text.length);
+
+    int fds[FDS_MAX], count = 0;
+    if (!strcmp(command, "ADD") || !strcmp(command, "CHECK")) {
+        const char *wrong = enter(env("CNI_NETNS"), !!strstr(stdin_text.data, "allow_ip_forwarding"), fds, &count);
         if (wrong) add_variable(&request, "TORTIE_NETNS_ERROR", wrong);
     }
     append(&request, "", 1);
-    if (read_stdin(&request)) return fail(IO_FAILURE, "standard input can't be read", strerror(errno));
+    append(&request, stdin_text.data, stdin_text.length - 1);
 
     int wait_s = !strcmp(command, "DEL") ? WAIT_DEL_S : !strcmp(command, "STATUS") ? WAIT_STATUS_S : WAIT_S;
     int fd = connect_to(path, wait_s), status = -1;
-    if (fd >= 0 && !send_request(fd, &request, netns, netlink)) status = answer(fd);
+    if (fd >= 0 && !send_request(fd, &request, fds, count)) status = answer(fd);
     return status >= 0 ? status : without_agent(command, path, &request, errno);
 }

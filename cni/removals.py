@@ -10,6 +10,7 @@ import logging
 
 from cni import detach
 from cni.config import Attachment
+from cni.delegate import Delegated
 from cni.node import Node
 
 log = logging.getLogger(__name__)
@@ -18,8 +19,8 @@ _ANSWER_FIRST_S = 0.001
 """The answer is a few turns of the loop away; whatever starts before it makes it wait."""
 
 
-async def delete(node: Node, attachment: Attachment) -> None:
-    """Take the pod down, see that its addresses will be freed, and return.
+async def delete(node: Node, attachment: Attachment, below: Delegated | None = None) -> None:
+    """Take the pod down, see that its addresses will be freed, and return; `below` as in `detach.delete`.
 
     Raises:
         HandleBusy, KernelError: see `detach.delete`.
@@ -37,7 +38,7 @@ async def delete(node: Node, attachment: Attachment) -> None:
         node.removing.pop(attachment.handle, None)
         down.set()
 
-    task = asyncio.create_task(detach.delete(node, attachment, answer))
+    task = asyncio.create_task(detach.delete(node, attachment, answer, below))
     task.add_done_callback(ended)
     await down.wait()
     if task.done():

@@ -2,8 +2,9 @@ r"""The relay's frame, taken apart: environment, standard input, descriptors.
 
     u32 length (host order), then length bytes: "NAME=value\0"..., "\0", standard input
 
-For ADD and CHECK two descriptors come with the first bytes: the pod's network namespace and a netlink socket opened
-inside it. A tombstone is the same bytes without the length. The writer is `relay.c`.
+For ADD and CHECK descriptors come with the first bytes: the pod's network namespace, a netlink socket opened inside it,
+and, where the configuration speaks of allow_ip_forwarding, the files that say so inside. A tombstone is the same bytes
+without the length. The writer is `relay.c`.
 """
 
 import os

@@ -1,17 +1,17 @@
 """The agent's end of the relay: a unix socket, one call a connection.
 
-A relay that goes away (its runtime's deadline killed it) cancels its call, and a cancelled ADD undoes itself. DEL goes
-on: what it removes is to be removed anyway.
+A relay that goes away (its runtime's deadline killed it) cancels its call, and a cancelled ADD undoes itself; one whose
+answer can't be given any more is undone, too. DEL goes on: what it removes is to be removed anyway.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import socket
 import struct
 from pathlib import Path
 
+from cni import faults
 from cni.plugin import Output, Plugin
 from cni.request import REQUEST_MAX, BadFrame, Request, parse
 
@@ -97,29 +97,34 @@ class Server:
             return
         try:
             output = await self._run(request, connection)
-            answer = bytes([output.status]) + output.stdout
-            await asyncio.get_running_loop().sock_sendall(connection, _LENGTH.pack(len(answer)) + answer)
-        except OSError as error:
-            log.warning("the answer to %s reached nobody: %s", request.command, error)
+            try:
+                answer = bytes([output.status]) + output.stdout
+                await asyncio.get_running_loop().sock_sendall(connection, _LENGTH.pack(len(answer)) + answer)
+                if faults.ACTIVE:
+                    faults.note("call answered")
+            except OSError as error:
+                log.warning("the answer to %s reached nobody: %s", request.command, error)
+                await self._plugin.unheard(request, output)
         finally:
             request.close()
             connection.close()
 
     async def _run(self, request: Request, connection: socket.socket) -> Output:
-        call = asyncio.ensure_future(self._plugin.run(request))
+        loop, call = asyncio.get_running_loop(), asyncio.ensure_future(self._plugin.run(request))
         self._running.add(call)
         call.add_done_callback(self._running.discard)
-        gone = asyncio.ensure_future(_readable(connection))
-        try:
-            await asyncio.wait((call, gone), return_when=asyncio.FIRST_COMPLETED)
-            if not call.done() and request.command == "ADD":
-                # Nothing more comes from a relay: readable means that it is gone.
+
+        def gone() -> None:
+            # Nothing more comes from a relay: readable means that it is gone.
+            loop.remove_reader(connection)
+            if request.command == "ADD":
                 call.cancel()
+
+        loop.add_reader(connection, gone)
+        try:
             return await call
         finally:
-            gone.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await gone
+            loop.remove_reader(connection)
 
 
 async def _receive(connection: socket.socket) -> Request:

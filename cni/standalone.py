@@ -10,10 +10,11 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from cni import removals
-from cni.config import Netconf, check_datastore_type, parse
-from cni.errors import InvalidConfig, TryAgainLater
+from cni.config import Call, parse
+from cni.errors import InvalidConfig, NotAvailable, TryAgainLater
 from cni.flows import Flows
 from cni.links import HostLinks
+from cni.netconf import Netconf, check_datastore_type
 from cni.node import Node
 from cni.plugin import Output, Plugin
 from cni.reaper import Reaper
@@ -38,6 +39,9 @@ class NoPolicy:
     async def admit(self, record: Record) -> None:
         """See `Policy.admit`."""
 
+    async def verify(self, record: Record) -> None:
+        """See `Policy.verify`."""
+
     async def dismiss(self, record: Record) -> None:
         """See `Policy.dismiss`."""
 
@@ -59,10 +63,20 @@ async def run(request: Request) -> Output:
         CniError: the call is wrong, or can't be served without an agent.
     """
     call = parse(request.environment, request.stdin)
-    if call.command == "ADD" and call.config.policy is not None:
-        raise TryAgainLater("no tortie agent answers", "the configuration asks for policy, which needs one")
+    if call.command in ("ADD", "CHECK", "STATUS") and call.config.policy is not None:
+        refusal = NotAvailable if call.command == "STATUS" else TryAgainLater
+        raise refusal("no tortie agent answers", "the configuration asks for policy, which needs one")
+    try:
+        return await _run(call, request)
+    except TryAgainLater as error:
+        if call.command != "STATUS":
+            raise
+        raise NotAvailable(error.message, error.details) from error
+
+
+async def _run(call: Call, request: Request) -> Output:
     async with AsyncExitStack() as stack:
-        node = await _node(call.config, stack, needs_store=call.command == "ADD")
+        node = await _node(call.config, stack, needs_store=call.command != "DEL")
         plugin = Plugin(node)
         plugin.not_ready = ""
         reaping = asyncio.create_task(node.reaper.run())

@@ -7,6 +7,7 @@ name: its DEL was not answered, so the runtime asks again.
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +48,7 @@ class Tombstones:
                     await remove(node, attachment, hold)
                     path.unlink(missing_ok=True)
                 log.info("carried out the DEL of %s that was left while no agent answered", attachment.handle)
-            except (HandleBusy, KernelError) as error:
+            except (HandleBusy, KernelError, OSError) as error:
                 left += 1
                 log.warning("the DEL of %s waits: %s", attachment.handle, error)
         return left
@@ -58,8 +59,16 @@ class Tombstones:
                 if abs(time.time() - path.stat().st_mtime) > _WRITTEN_S:
                     path.unlink()
 
+    def _names(self) -> list[str]:
+        # Every ADD looks here, and mostly at nothing: os.listdir takes a tenth of what Path.glob does.
+        try:
+            return sorted(name for name in os.listdir(self._folder) if name.endswith(".del"))
+        except FileNotFoundError:
+            return []
+
     def _all(self) -> Iterator[tuple[Path, Attachment]]:
-        for path in sorted(self._folder.glob("*.del")):
+        for name in self._names():
+            path = self._folder / name
             try:
                 request = parse_frame(path.read_bytes())
                 yield path, parse(request.environment, request.stdin).attachment

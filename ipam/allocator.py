@@ -14,19 +14,20 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from datastore.resources.ipblock import IPBlock
 from datastore.resources.ippool import IPPool
 from datastore.store import Store
-from ipam.block import Address, Block, Held, Network, Owner
+from ipam.block import Address, Among, Block, Held, Network, Owner
 from ipam.changes import Adopt, Assign, Release
 from ipam.claim import Claimer
-from ipam.errors import BlockFull, NoAddress, NoPool, NotSettled
+from ipam.errors import AddressTaken, BlockFull, NoAddress, NoPool, NotSettled, OutsidePools
 from ipam.group_commit import BlockWriter, Moved, Pause
 from ipam.handles import Hold
 from ipam.mirror import Mirror
-from ipam.pools import Pool, cells, eligible
+from ipam.pools import Pool, candidates, cells, eligible
 
 DEFAULT_COOLDOWN_S = 30.0
 """How long a released address rests: as long as an unanswered UDP flow lives in conntrack."""
@@ -42,6 +43,8 @@ class Wanted:
 
     families: tuple[int, ...]
     pools: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    among: Mapping[int, Among] = field(default_factory=dict)
+    """By family, where not any address of those pools will do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,8 @@ class Allocator:
     ) -> None:
         self.settings = Settings()
         self.on_change: Callable[[], None] = lambda: None
-        """Called when `networks` or `borrowed` have changed."""
-        self._told: tuple[frozenset[Network], frozenset[Address]] = (frozenset(), frozenset())
+        """Called when `networks`, `borrowed` or `on_links` have changed."""
+        self._told: tuple[frozenset[Network | Address], ...] = (frozenset(), frozenset(), frozenset())
         self._store = store
         self._clock = clock
         self._draw = draw
@@ -102,6 +105,10 @@ class Allocator:
         closing = {block.network for block in self._mirror.blocks() if block.name in self._closing}
         return self._mirror.networks() - closing
 
+    def on_links(self) -> frozenset[Network]:
+        """Those of this node's blocks that have an address on another plugin's link: its route leads there."""
+        return self._mirror.on_links()
+
     def borrowed(self) -> frozenset[Address]:
         """This node's addresses in other nodes' blocks."""
         return self._mirror.borrowed()
@@ -114,14 +121,17 @@ class Allocator:
         one is fresh, too: the handle may have what another process gave it.
 
         Raises:
-            NoPool, NoAddress: and nothing new was assigned.
+            NoPool, NoAddress, OutsidePools, AddressTaken: and nothing new was assigned.
             NotSettled: perhaps assigned.
             StoreError: the store can't be used.
         """
         pools = await self._eligible(wanted)
         known = await self.find(owner.handle) if hold.uncertain or again else self._mirror.of_handle(owner.handle)
         hold.intend()
-        tries = [self._assign_family(owner, family, pools[family], known) for family in wanted.families]
+        tries = [
+            self._assign_family(owner, family, pools[family], known, wanted.among.get(family))
+            for family in wanted.families
+        ]
         outcomes = await asyncio.gather(*tries, return_exceptions=True)
         failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         given = tuple(outcome for outcome in outcomes if isinstance(outcome, Held))
@@ -168,6 +178,55 @@ class Allocator:
         """
         return tuple(held for block in await self._mirror.list_mine() for held in block.of_handle(handle))
 
+    async def handles(self) -> frozenset[str]:
+        """Every handle that has an address by way of this node, by a fresh list.
+
+        Raises:
+            StoreError: the store can't be read.
+        """
+        return frozenset(
+            found.handle
+            for block in await self._mirror.list_mine()
+            for found in block.record.spec.allocations.values()
+            if found.node == self._mirror.node
+        )
+
+    async def check_room(self, wanted: Wanted) -> None:
+        """Return if each family wanted could be given an address now. The store is asked only where this node is full.
+
+        Raises:
+            NoPool, OutsidePools, NoAddress: it couldn't.
+            StoreError: the store can't be read.
+        """
+        pools = await self._eligible(wanted)
+        for family in wanted.families:
+            among = wanted.among.get(family)
+            if self._with_room(pools[family], among) is None:
+                await self._check_elsewhere(family, pools[family], among)
+
+    async def _check_elsewhere(self, family: int, pools: Sequence[Pool], among: Among | None) -> None:
+        blocks = [Block.read(record) for record in (await self._store.list(IPBlock)).items]
+        for pool in pools:
+            inside = [block for block in blocks if block.network.overlaps(pool.network)]
+            size = 1 << (pool.network.max_prefixlen - pool.block_prefix)
+            free = pool.network.num_addresses - sum(block.network.num_addresses for block in inside)
+            if among is None and free >= size:
+                return
+            if among is not None and any(True for _ in self._places(pool, among, inside)):
+                return
+            now, cooldown_s = self._clock(), self.settings.cooldown_s
+            for block in () if self.settings.strict_affinity else inside:
+                if block.record.spec.ready and pool.holds(block) and block.has_room(now, cooldown_s, 0, among):
+                    return
+        raise _nothing_left(family, pools, among)
+
+    def _places(self, pool: Pool, among: Among, taken: Sequence[Block]) -> Iterator[Network]:
+        """Where a block with some of `among` could be made."""
+        for cell in cells(pool, self._mirror.node, among):
+            for network in candidates(pool, cell, self._mirror.node, (block.network for block in taken)):
+                if among.meets(network):
+                    yield network
+
     async def give_back(self, withdraw: Callable[[], Awaitable[None]]) -> int:
         """Give back blocks that have long been empty; `withdraw` takes them out of the Node first. Gives how many.
 
@@ -186,37 +245,39 @@ class Allocator:
             self._tell()
 
     def _tell(self) -> None:
-        now = self.networks(), self.borrowed()
+        now = self.networks(), self.borrowed(), self.on_links()
         if now != self._told:
             self._told = now
             self.on_change()
 
     async def _eligible(self, wanted: Wanted) -> dict[int, tuple[Pool, ...]]:
         if self._pools is not None:
-            with contextlib.suppress(NoPool):
+            with contextlib.suppress(NoPool, OutsidePools):
                 return _eligible(self._pools, wanted)
         return _eligible((await self._store.list(IPPool)).items, wanted)
 
-    async def _assign_family(self, owner: Owner, family: int, pools: Sequence[Pool], known: Sequence[Held]) -> Held:
+    async def _assign_family(
+        self, owner: Owner, family: int, pools: Sequence[Pool], known: Sequence[Held], among: Among | None
+    ) -> Held:
         for held in known:
             if held.address.version == family:
                 with contextlib.suppress(Moved):
                     return await self._adopt(owner, held)
         for _ in range(_TRIES):
-            writer = self._with_room(pools) or await self._claim(family, pools)
+            writer = self._with_room(pools, among) or await self._claim(family, pools, among)
             if writer is None:
-                return await self._borrow(owner, family, pools)
+                return await self._borrow(owner, family, pools, among)
             with contextlib.suppress(BlockFull, Moved):
-                return await self._assign_in(writer, owner)
-        raise NoAddress(family, tuple(pool.name for pool in pools))
+                return await self._assign_in(writer, owner, among)
+        raise _nothing_left(family, pools, among)
 
-    async def _assign_in(self, writer: BlockWriter, owner: Owner) -> Held:
+    async def _assign_in(self, writer: BlockWriter, owner: Owner, among: Among | None) -> Held:
         if writer.block is None:
             raise Moved("that was chosen")
         record = writer.block.record
         affinity = (record.spec.node, record.spec.machine)
         opens_at = record.revision if self._mirror.is_mine(writer.block) and not record.spec.ready else ""
-        change = Assign(owner, self._draw(), self._clock(), self.settings.cooldown_s, affinity, opens_at)
+        change = Assign(owner, self._draw(), self._clock(), self.settings.cooldown_s, affinity, opens_at, among)
         held = _found(change.id, await writer.submit(change))
         return replace(held, fresh=change.fresh)
 
@@ -227,30 +288,30 @@ class Allocator:
         change = Adopt(held, owner, self._draw(), self._clock())
         return _found(change.id, await writer.submit(change))
 
-    def _with_room(self, pools: Sequence[Pool]) -> BlockWriter | None:
+    def _with_room(self, pools: Sequence[Pool], among: Among | None) -> BlockWriter | None:
         """The first of this node's blocks that has an address to give."""
         for block in self._mirror.blocks():
             if block.name in self._closing or not self._mirror.is_mine(block) or not self._mirror.is_usable(block):
                 continue
             if any(pool.holds(block) for pool in pools):
-                writer = self._mirror.with_room(block.name, self._clock(), self.settings.cooldown_s)
+                writer = self._mirror.with_room(block.name, self._clock(), self.settings.cooldown_s, among)
                 if writer is not None:
                     return writer
         return None
 
-    async def _claim(self, family: int, pools: Sequence[Pool]) -> BlockWriter | None:
+    async def _claim(self, family: int, pools: Sequence[Pool], among: Among | None) -> BlockWriter | None:
         """A block of this node with room, newly claimed unless another call has just done it; None: no block left."""
         async with self._claiming[family]:
-            return self._with_room(pools) or await self._claimer.claim(pools)
+            return self._with_room(pools, among) or await self._claimer.claim(pools, among)
 
-    async def _borrow(self, owner: Owner, family: int, pools: Sequence[Pool]) -> Held:
+    async def _borrow(self, owner: Owner, family: int, pools: Sequence[Pool], among: Among | None) -> Held:
         for pool in () if self.settings.strict_affinity else pools:
-            for cell in cells(pool, self._mirror.node):
+            for cell in cells(pool, self._mirror.node, among):
                 for block in await self._mirror.list_cell(cell):
                     if block.record.spec.ready and pool.holds(block) and not self._mirror.is_mine(block):
                         with contextlib.suppress(BlockFull, Moved):
-                            return await self._assign_in(self._mirror.learn(block), owner)
-        raise NoAddress(family, tuple(pool.name for pool in pools))
+                            return await self._assign_in(self._mirror.learn(block), owner, among)
+        raise _nothing_left(family, pools, among)
 
     async def _release_one(self, held: Held, certain: bool) -> None:
         writer = await self._mirror.writer_of(held.block)
@@ -265,7 +326,21 @@ class Allocator:
 
 def _eligible(pools: Iterable[IPPool], wanted: Wanted) -> dict[int, tuple[Pool, ...]]:
     listed = tuple(pools)
-    return {family: eligible(listed, family, wanted.pools.get(family, ())) for family in wanted.families}
+    found = {
+        family: eligible(listed, family, wanted.pools.get(family, ()), wanted.among.get(family))
+        for family in wanted.families
+    }
+    for family, among in wanted.among.items():
+        found[family] = tuple(pool for pool in found[family] if among.meets(pool.network))
+        if not found[family]:
+            raise OutsidePools(str(among))
+    return found
+
+
+def _nothing_left(family: int, pools: Sequence[Pool], among: Among | None) -> AddressTaken | NoAddress:
+    if among is not None and among.single:
+        return AddressTaken(str(among))
+    return NoAddress(family, tuple(pool.name for pool in pools))
 
 
 def _found(allocation_id: str, block: Block | None) -> Held:

@@ -6,14 +6,15 @@
 
 Addresses that were never used go first, then the one that was released longest ago, once it has cooled: a reused
 address may still be in somebody's conntrack or cache. All addresses of a block are ordinary: pods are /32 hosts, so no
-network or broadcast address is set aside.
+network or broadcast address is set aside; who needs that (a bridge's subnet) names ranges.
 
 After pycalico's AllocationBlock, whose ideas these are (one key, one CAS, ordinals, a FIFO of free ones).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from itertools import takewhile
+from itertools import chain, takewhile
 
 import msgspec
 
@@ -23,6 +24,8 @@ from ipam.errors import BlockFull
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
+_NEVER = 0.0
+"""The release time of addresses that were passed over: by any cooldown they are free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,59 @@ class Owner:
     pod: str = ""
     namespace: str = ""
     uid: str = ""
+    on_link: bool = False
+    """Another plugin has the address on a link of its own (`tortie-ipam` below a bridge): no /32 route is made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Addresses from which one may be given: `first` to `last` of a network, but `avoid` (its gateway, above all)."""
+
+    network: Network
+    first: Address
+    last: Address
+    avoid: frozenset[Address] = frozenset()
+
+    def has(self, address: Address) -> bool:
+        """Whether an address may be given."""
+        if address.version != self.network.version or address in self.avoid:
+            return False
+        return int(self.first) <= int(address) <= int(self.last)
+
+    def meets(self, network: Network) -> bool:
+        """Whether a network holds some of these addresses."""
+        if network.version != self.network.version:
+            return False
+        return int(network[0]) <= int(self.last) and int(self.first) <= int(network[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Among:
+    """What limits the choice of an address: some ranges, or one single address."""
+
+    ranges: tuple[Range, ...]
+
+    @classmethod
+    def only(cls, address: Address) -> "Among":
+        """Just this one."""
+        network = IPv4Network(address) if address.version == 4 else IPv6Network(address)
+        return cls((Range(network, address, address),))
+
+    @property
+    def single(self) -> bool:
+        """Whether only one address will do."""
+        return len(self.ranges) == 1 and self.ranges[0].first == self.ranges[0].last
+
+    def __str__(self) -> str:
+        return ", ".join(str(one.first) if self.single else str(one.network) for one in self.ranges)
+
+    def has(self, address: Address) -> bool:
+        """Whether an address may be given."""
+        return any(one.has(address) for one in self.ranges)
+
+    def meets(self, network: Network) -> bool:
+        """Whether a network holds some that may be given."""
+        return any(one.meets(network) for one in self.ranges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +131,20 @@ class Block:
         """The address at an ordinal."""
         return self.network.network_address + ordinal
 
-    def has_room(self, now: float, cooldown_s: float, after: int = 0) -> bool:
+    def has_room(self, now: float, cooldown_s: float, after: int = 0, among: Among | None = None) -> bool:
         """Whether an address could be given at `now`, and that after so many others."""
         spec = self.record.spec
+        if among is not None:
+            return sum(1 for _ in self._open_to(among, now, cooldown_s)) > after
         fresh = self.network.num_addresses - spec.fresh
         if fresh > after:
             return True
         cool = takewhile(lambda one: _cool(one[1], now, cooldown_s), spec.released)  # the oldest come first
         return fresh + sum(1 for _ in cool) > after
 
-    def assign(self, owner: Owner, allocation_id: str, now: float, cooldown_s: float) -> tuple["Block", Held]:
+    def assign(
+        self, owner: Owner, allocation_id: str, now: float, cooldown_s: float, among: Among | None = None
+    ) -> tuple["Block", Held]:
         """Give `owner` an address under an id that the caller has just drawn.
 
         Raises:
@@ -92,7 +152,15 @@ class Block:
         """
         spec = self.record.spec
         released, fresh = spec.released, spec.fresh
-        if fresh < self.network.num_addresses:
+        if among is not None:
+            ordinal = next(self._open_to(among, now, cooldown_s), None)
+            if ordinal is None:
+                raise BlockFull(self.network)
+            # Those passed over become free ones that were never anybody's: released so long ago that they are cool.
+            passed = tuple((one, _NEVER) for one in range(fresh, ordinal))
+            released = (*passed, *(one for one in released if one[0] != ordinal))
+            fresh = max(fresh, ordinal + 1)
+        elif fresh < self.network.num_addresses:
             ordinal, fresh = fresh, fresh + 1
         else:
             place = next((n for n, (_, at) in enumerate(released) if _cool(at, now, cooldown_s)), None)
@@ -102,6 +170,18 @@ class Block:
         allocations = {**spec.allocations, str(ordinal): _allocation(owner, allocation_id, now)}
         changed = self._with(allocations=allocations, released=_not_ahead(released, now), fresh=fresh)
         return changed, replace(changed.held(ordinal), fresh=fresh > spec.fresh)
+
+    def _open_to(self, among: Among, now: float, cooldown_s: float) -> Iterator[int]:
+        """The ordinals that may be given to who wants one of `among`, in the order of giving.
+
+        An address asked for by itself needn't have cooled: who moves a fixed address on wants it at once.
+        """
+        spec = self.record.spec
+        free = chain(
+            range(spec.fresh, self.network.num_addresses),
+            (ordinal for ordinal, at in spec.released if among.single or _cool(at, now, cooldown_s)),
+        )
+        return (ordinal for ordinal in free if among.has(self.address_of(ordinal)))
 
     def adopt(self, ordinal: int, owner: Owner, allocation_id: str, now: float) -> tuple["Block", Held]:
         """Give `owner`, who has the address already, a new id for it: every older id of it is void from then on."""
@@ -163,6 +243,7 @@ def _allocation(owner: Owner, allocation_id: str, now: float) -> Allocation:
         uid=owner.uid,
         node=owner.node,
         since=now,
+        on_link=owner.on_link,
     )
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ipam.block import Block, Held, Owner
+from ipam.block import Among, Block, Held, Owner
 from ipam.group_commit import Moved
 
 
@@ -18,6 +18,8 @@ class Assign:
     """The block's node and machine."""
     opens_at: str = ""
     """The revision at which the block was found free of overlap: there, and only there, this change makes it ready."""
+    among: Among | None = None
+    """What limits the choice; None: any address will do."""
     fresh: bool = False
     """Said by the last `apply`: the address was never anybody's before."""
 
@@ -40,7 +42,7 @@ class Assign:
             if not self.opens_at or block.record.revision != self.opens_at:
                 raise Moved(block.name)
             block = block.made_ready()
-        changed, held = block.assign(self.owner, self.id, self.now, self.cooldown_s)
+        changed, held = block.assign(self.owner, self.id, self.now, self.cooldown_s, self.among)
         self.fresh = held.fresh
         return changed
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from datastore.errors import AlreadyExists, Conflict, NotFound, Unknown
 from datastore.resources.ipblock import IPBlock
 from datastore.store import Store
-from ipam.block import Block, Network, new_block
+from ipam.block import Among, Block, Network, new_block
 from ipam.errors import NotSettled
 from ipam.group_commit import BlockWriter, Pause
 from ipam.mirror import Mirror
@@ -31,15 +31,15 @@ class Claimer:
         self._clock = clock
         self._pause = pause
 
-    async def claim(self, pools: Iterable[Pool]) -> BlockWriter | None:
-        """A block that this node may make ready; None where every pool is full of blocks.
+    async def claim(self, pools: Iterable[Pool], among: Among | None = None) -> BlockWriter | None:
+        """A block that this node may make ready, with some of `among`; None where there is no place for one.
 
         Raises:
             StoreError, NotSettled: the store can't be used.
         """
         for pool in pools:
-            for cell in cells(pool, self._mirror.node):
-                claimed = await self._claim_in(pool, cell)
+            for cell in cells(pool, self._mirror.node, among):
+                claimed = await self._claim_in(pool, cell, among)
                 if claimed is not None:
                     return self._mirror.found_alone(claimed)
         return None
@@ -62,7 +62,7 @@ class Claimer:
         self._mirror.forget(block.name)
         return True
 
-    async def _claim_in(self, pool: Pool, cell: Network) -> Block | None:
+    async def _claim_in(self, pool: Pool, cell: Network, among: Among | None) -> Block | None:
         listed = await self._mirror.list_cell(cell)
         taken = {block.network for block in listed}
         for left in listed:
@@ -72,9 +72,11 @@ class Claimer:
             if not _alone(left, listed):
                 if await self.delete(left):
                     taken.discard(left.network)
-            elif pool.holds(left):
+            elif pool.holds(left) and (among is None or among.meets(left.network)):
                 return left
         for network in candidates(pool, cell, self._mirror.node, taken):
+            if among is not None and not among.meets(network):
+                continue
             created = await self._create(network, pool.name)
             if created is None:
                 continue

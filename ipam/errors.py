@@ -4,6 +4,8 @@
     ├── BlockFull       this block has no address to give now
     ├── NoPool          a family was asked for that no enabled pool serves
     ├── NoAddress       every pool that may serve is exhausted
+    ├── OutsidePools    an address or subnet was asked for that no enabled pool holds
+    ├── AddressTaken    an address was asked for that can't be had
     ├── HandleBusy      somebody else works on this handle and didn't end in time
     └── NotSettled      the store's answers were lost again and again; the outcome isn't known
 
@@ -42,6 +44,22 @@ class NoAddress(IpamError):
         super().__init__(f"no free IPv{family} address in {', '.join(pools)}")
         self.family = family
         self.pools = pools
+
+
+class OutsidePools(IpamError):
+    """No enabled pool of the family has an address of what was asked for."""
+
+    def __init__(self, asked: str) -> None:
+        super().__init__(f"no enabled pool holds {asked}; `tortiectl get ippools` lists them")
+        self.asked = asked
+
+
+class AddressTaken(IpamError):
+    """The very address that was asked for is another's, or lies in a block that this node may not borrow from."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"{address} is taken, or in another node's block; `tortiectl ipam list` says by whom")
+        self.address = address
 
 
 class HandleBusy(IpamError):

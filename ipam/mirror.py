@@ -7,7 +7,7 @@ overwrite what that write left.
 from datastore.errors import NotFound
 from datastore.resources.ipblock import IPBlock
 from datastore.store import Store, Where
-from ipam.block import Address, Block, Held, Network
+from ipam.block import Address, Among, Block, Held, Network
 from ipam.group_commit import BlockWriter, Pause
 
 
@@ -41,16 +41,28 @@ class Mirror:
         self._free_of_overlap.add((block.name, block.record.revision))
         return self.learn(block)
 
-    def with_room(self, name: str, now: float, cooldown_s: float) -> BlockWriter | None:
-        """The block's writer if it has an address to give after those that are already waiting for one."""
+    def with_room(self, name: str, now: float, cooldown_s: float, among: Among | None = None) -> BlockWriter | None:
+        """The block's writer if it has an address to give after those that are already waiting for one.
+
+        Who asks for certain ones is let in beside those who wait: nobody knows which they will be given.
+        """
         writer = self._writers.get(name)
         if writer is None or writer.block is None:
             return None
-        return writer if writer.block.has_room(now, cooldown_s, writer.waiting) else None
+        after = writer.waiting if among is None else 0
+        return writer if writer.block.has_room(now, cooldown_s, after, among) else None
 
     def networks(self) -> frozenset[Network]:
         """The blocks of this node that have become ready."""
         return frozenset(block.network for block in self.blocks() if self.is_mine(block) and block.record.spec.ready)
+
+    def on_links(self) -> frozenset[Network]:
+        """Those of them that have an address on another plugin's link (`Owner.on_link`)."""
+        return frozenset(
+            block.network
+            for block in self.blocks()
+            if self.is_mine(block) and any(found.on_link for found in block.record.spec.allocations.values())
+        )
 
     def borrowed(self) -> frozenset[Address]:
         """This node's addresses in other nodes' blocks."""

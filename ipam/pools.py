@@ -12,9 +12,10 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from datastore.resources.ipblock import cell_of
 from datastore.resources.ippool import DEFAULT_BLOCK, IPPool
-from ipam.block import Block, Network
+from ipam.block import Among, Block, Network
 from ipam.errors import NoPool
 
+_MANUAL = "Manual"
 CELLS_AT_MOST = 1 << 16
 """Cells of one pool that a claim looks at before it calls the pool exhausted; a /8 has 4,096."""
 
@@ -32,8 +33,12 @@ class Pool:
         return block.record.spec.pool == self.name and _within(block.network, self.network)
 
 
-def eligible(pools: Iterable[IPPool], family: int, asked: Sequence[str] = ()) -> tuple[Pool, ...]:
+def eligible(
+    pools: Iterable[IPPool], family: int, asked: Sequence[str] = (), among: Among | None = None
+) -> tuple[Pool, ...]:
     """The enabled pools of a family, in the order asked for (by name or CIDR), else by name.
+
+    A pool whose assignment is `Manual` serves only who asks for it, or for addresses that it has.
 
     Raises:
         NoPool: there is none.
@@ -41,7 +46,9 @@ def eligible(pools: Iterable[IPPool], family: int, asked: Sequence[str] = ()) ->
     enabled = {
         pool.name: _pool(pool)
         for pool in sorted(pools, key=lambda pool: pool.name)
-        if not pool.spec.disabled and ip_network(pool.spec.cidr).version == family
+        if not pool.spec.disabled
+        and ip_network(pool.spec.cidr).version == family
+        and (asked or among is not None or pool.spec.assignment_mode != _MANUAL)
     }
     if asked:
         by_cidr = {str(pool.network): pool.name for pool in enabled.values()}
@@ -52,13 +59,17 @@ def eligible(pools: Iterable[IPPool], family: int, asked: Sequence[str] = ()) ->
     return tuple(enabled.values())
 
 
-def cells(pool: Pool, node: str) -> Iterator[Network]:
-    """The cells of a pool, from the place that the node's name decides, around to the one before it."""
-    first = cell_of(_first_block(pool))
-    bits = max(0, first.prefixlen - pool.network.prefixlen)
-    start = _seed(pool, node) % (1 << bits)
-    for step in range(min(1 << bits, CELLS_AT_MOST)):
-        yield _sibling(first, (start + step) % (1 << bits))
+def cells(pool: Pool, node: str, among: Among | None = None) -> Iterator[Network]:
+    """The cells of a pool, from the place that the node's name decides, around to the one before it.
+
+    Where there is a choice `among` some addresses only, the cells of these.
+    """
+    for area in (pool.network,) if among is None else _areas(pool, among):
+        first = cell_of(_network(int(area.network_address), area.max_prefixlen, area.version))
+        bits = max(0, first.prefixlen - area.prefixlen)
+        start = _seed(pool, node) % (1 << bits)
+        for step in range(min(1 << bits, CELLS_AT_MOST)):
+            yield _sibling(first, (start + step) % (1 << bits))
 
 
 def candidates(pool: Pool, cell: Network, node: str, taken: Iterable[Network]) -> Iterator[Network]:
@@ -74,6 +85,13 @@ def candidates(pool: Pool, cell: Network, node: str, taken: Iterable[Network]) -
             yield block
 
 
+def _areas(pool: Pool, among: Among) -> Iterator[Network]:
+    """What of a pool has such addresses."""
+    for one in among.ranges:
+        if one.meets(pool.network):
+            yield one.network if _within(one.network, pool.network) else pool.network
+
+
 def _pool(resource: IPPool) -> Pool:
     network = ip_network(resource.spec.cidr)
     return Pool(resource.name, network, resource.spec.block_size or DEFAULT_BLOCK[network.version])
@@ -81,10 +99,6 @@ def _pool(resource: IPPool) -> Pool:
 
 def _seed(pool: Pool, node: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{pool.name}\0{node}".encode()).digest()[:16], "big")
-
-
-def _first_block(pool: Pool) -> Network:
-    return _block_at(pool.network, pool.block_prefix)
 
 
 def _block_at(network: Network, prefix_len: int) -> Network:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from kernel import batch
-from kernel.batch import F_CREATE, F_DUMP, F_EXCL, F_REPLACE, Message
+from kernel.batch import F_APPEND, F_CREATE, F_DUMP, F_EXCL, F_REPLACE, Message
 from kernel.links import REAP_GROUP, ROUTE_PROTOCOL, Link
 
 IPV4_FORWARDING, IPV4_SEND_REDIRECTS = 1, 6
@@ -44,7 +44,7 @@ _IFLA_AF_SPEC, _IFLA_GROUP, _IFLA_NET_NS_FD = 26, 27, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFLA_INET_CONF, _IFLA_INET6_ADDR_GEN_MODE, _ADDR_GEN_MODE_NONE = 1, 8, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_F_NODAD = 1, 2, 8, 0x02
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 4, 5, 6
 _RT_TABLE_MAIN, _RTN_UNICAST, _RTN_BLACKHOLE = 254, 1, 6
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RTPROT_BOOT = 0, 253, 3
 _RT_SCOPE_NOWHERE = 255
@@ -56,13 +56,17 @@ _GONE = frozenset({errno.ENODEV, errno.ESRCH, errno.ENOENT})
 _THERE = frozenset({errno.EEXIST})
 
 
-def new_veth(name: str, mac: bytes, peer: str, peer_netns: int, mtu: int) -> Message:
+def new_veth(name: str, mac: bytes, peer: str, peer_netns: int, mtu: int, peer_mac: bytes = b"") -> Message:
     """A veth pair: `name` here with `mac`, `peer` straight in the namespace behind descriptor `peer_netns`.
+
+    Without `peer_mac` the kernel draws one.
 
     EEXIST means that either name is taken, and nothing was made.
     """
     inside = _IFINFO.pack(0, 0, 0, 0, 0) + batch.text(_IFLA_IFNAME, peer) + batch.u32(_IFLA_MTU, mtu)
     inside += batch.u32(_IFLA_NET_NS_FD, peer_netns)
+    if peer_mac:
+        inside += batch.attribute(_IFLA_ADDRESS, peer_mac)
     info = batch.nested(
         _IFLA_LINKINFO,
         batch.text(_IFLA_INFO_KIND, "veth"),
@@ -147,9 +151,19 @@ def add_address(index: int, address: Address, prefix_len: int) -> Message:
     return Message(_NEWADDR, F_CREATE | F_EXCL, body, f"address {address}/{prefix_len}", _THERE)
 
 
-def add_pod_route(index: int, destination: Network, gateway: Address | None = None) -> Message:
-    """A route inside the pod: by `gateway`, or on the link itself; `proto boot`, as `ip route` itself would write."""
-    return _route(destination, index, gateway, _RTPROT_BOOT, F_CREATE | F_REPLACE)
+def add_pod_route(index: int, destination: Network, gateway: Address, metric: int = 0) -> Message:
+    """A route inside the pod; `proto boot`, as `ip route` itself would write.
+
+    Without a metric it is refused (EEXIST) where the pod has such a route already, by whichever interface; a metric is
+    the interface's own, so what has it is replaced.
+    """
+    return _route(destination, index, gateway, _RTPROT_BOOT, F_CREATE | (F_REPLACE if metric else F_EXCL), metric)
+
+
+def add_pod_neighbourhood(index: int, destination: Network) -> Message:
+    """A route inside the pod that says what is on the link itself, beside those of other interfaces."""
+    found = _route(destination, index, None, _RTPROT_BOOT, F_CREATE | F_APPEND)
+    return Message(found.kind, found.flags, found.body, found.what, _THERE)
 
 
 def add_host_route(index: int, destination: Network) -> Message:
@@ -194,7 +208,9 @@ def answer_arp_at_once(index: int) -> Message:
     return Message(_SETNEIGHTBL, 0, body, "proxy_delay")
 
 
-def _route(destination: Network, index: int, gateway: Address | None, protocol: int, flags: int) -> Message:
+def _route(
+    destination: Network, index: int, gateway: Address | None, protocol: int, flags: int, metric: int = 0
+) -> Message:
     blackhole = not index and gateway is None
     on_link = gateway is None and not blackhole and destination.version == 4
     scope = _RT_SCOPE_LINK if on_link else _RT_SCOPE_UNIVERSE
@@ -203,6 +219,8 @@ def _route(destination: Network, index: int, gateway: Address | None, protocol: 
         body += batch.u32(_RTA_OIF, index)
     if gateway is not None:
         body += batch.attribute(_RTA_GATEWAY, gateway.packed)
+    if metric:
+        body += batch.u32(_RTA_PRIORITY, metric)
     return Message(_NEWROUTE, flags, body, f"route {destination}")
 
 

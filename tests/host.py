@@ -6,6 +6,7 @@ The datastore is a SQLite file with one pool of each family. Everything is below
 removed at the end; programs enter them by nsenter.
 """
 
+import asyncio
 import json
 import os
 import signal
@@ -24,6 +25,10 @@ from typing import Any, cast
 import pytest
 
 from cni.chain import Chain, Document, read_conflist
+from datastore.resources.ipblock import IPBlock
+from datastore.urls import open_store
+from ipam.block import Block
+from lab.probe import probe
 from tests.sandbox import Namespace, namespaces
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,8 +95,13 @@ class Host:
         return self.place / "node"
 
     @property
+    def database(self) -> Path:
+        """In a folder of its own, so that a test can put it on a disk of its own."""
+        return self.place / "store" / "tortie.db"
+
+    @property
     def datastore(self) -> str:
-        return f"sqlite://{self.place}/tortie.db"
+        return f"sqlite://{self.database}"
 
     # The agent
 
@@ -195,6 +205,27 @@ class Host:
         found = read_conflist(json.dumps(conflist))
         return Chain(found, path, self.place / "results", self.environment(), self.enter(), _LIMIT_S)
 
+    def owned(self) -> dict[str, str]:
+        """Who owns which address, as the store says."""
+
+        async def ask() -> dict[str, str]:
+            store = await open_store(self.datastore)
+            try:
+                blocks = [Block.read(record) for record in (await store.list(IPBlock)).items]
+            finally:
+                await store.close()
+            return {
+                str(block.address_of(int(ordinal))): found.handle
+                for block in blocks
+                for ordinal, found in block.record.spec.allocations.items()
+            }
+
+        return asyncio.run(ask())
+
+    def heard(self, where: Namespace, address: str, port: int = 9, protocol: str = "TCP") -> str:
+        """What a connection from a namespace meets: open, closed (packets pass) or silent."""
+        return where.inside(lambda: probe(address, port, protocol, 3.0))
+
     def pod(self) -> Namespace:
         """A fresh namespace for a pod."""
         name = f"t{os.getpid()}-h{next(_numbers)}"
@@ -218,7 +249,7 @@ def hosts(place: Path, *, start: bool = True) -> Iterator[Host]:
         inside.ip(f"addr add {INSIDE[0]}/24 dev up0", f"addr add {INSIDE[1]}/64 dev up0 nodad")
         outside.ip("link set up1 up", f"addr add {OUTSIDE[0]}/24 dev up1", f"addr add {OUTSIDE[1]}/64 dev up1 nodad")
         outside.ip(*(f"route add {cidr} via {via}" for cidr, via in zip(POOLS.values(), INSIDE, strict=True)))
-        host.apply(*(_pool(name, cidr) for name, cidr in POOLS.items()))
+        host.apply(*(pool(name, cidr) for name, cidr in POOLS.items()))
         try:
             if start:
                 host.start()
@@ -229,7 +260,8 @@ def hosts(place: Path, *, start: bool = True) -> Iterator[Host]:
                 subprocess.run(("ip", "netns", "del", name), check=False, capture_output=True)
 
 
-def _pool(name: str, cidr: str) -> dict[str, object]:
+def pool(name: str, cidr: str) -> dict[str, object]:
+    """An IPPool, for `Host.apply`."""
     return {"apiVersion": "tortie.dev/v1", "kind": "IPPool", "metadata": {"name": name}, "spec": {"cidr": cidr}}
 
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from agent.host.errors import HostError
-from cni.config import SUPPORTED_VERSIONS
+from cni.result import SUPPORTED_VERSIONS
 
 PROGRAMS = ("tortie", "tortie-ipam")
 """One program under two names: it looks at its own."""

@@ -43,6 +43,8 @@ class Allocation(Value, frozen=True, kw_only=True):
     node: str
     """The node that asked; another than the block's when it borrowed."""
     since: float = 0
+    on_link: bool = False
+    """Another plugin has the address on a link of its own (`tortie-ipam` below a bridge): no /32 route leads to it."""
 
     def check(self) -> None:
         """Judge the identities; pod and namespace are empty for what is no pod.

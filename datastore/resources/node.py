@@ -6,6 +6,8 @@ owns an address is never read from it (`DESIGN.md`, section 4).
 
 from typing import ClassVar
 
+import msgspec
+
 from datastore.resources import names
 from datastore.resources.value import Kind, Resource, Value, check_below
 
@@ -19,6 +21,8 @@ class NodeSpec(Value, frozen=True, kw_only=True):
     """Underlay addresses, at most one of each family is used for routes: the first."""
     blocks: tuple[str, ...] = ()
     """CIDRs of the blocks that belong to this node."""
+    pod_cidrs: tuple[str, ...] = msgspec.field(default=(), name="podCIDRs")
+    """CIDRs whose addresses another IPAM plugin gives on this node (core/v1 Node has the same field)."""
     borrowed: tuple[str, ...] = ()
     """Addresses of its pods that lie in other nodes' blocks."""
 
@@ -34,6 +38,8 @@ class NodeSpec(Value, frozen=True, kw_only=True):
             names.parse_address(text, f"addresses[{index}]")
         for index, text in enumerate(self.blocks):
             names.parse_cidr(text, f"blocks[{index}]")
+        for index, text in enumerate(self.pod_cidrs):
+            names.parse_cidr(text, f"podCIDRs[{index}]")
         for index, text in enumerate(self.borrowed):
             names.parse_address(text, f"borrowed[{index}]")
 

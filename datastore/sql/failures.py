@@ -26,13 +26,13 @@ _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _NOT_COMMITTED = (*_BUSY, sqlite3.SQLITE_FULL)
 
 
-def patiently(step: Callable[[], T], patience_s: float) -> T:
+def patiently(step: Callable[[], T], patience_s: float, since: float | None = None) -> T:
     """What `step` gives once the file isn't busy; `step` must have changed nothing when it finds it so.
 
     Raises:
-        sqlite3.Error: as `step` did; busy, after `patience_s`.
+        sqlite3.Error: as `step` did; busy, after `patience_s` (counted from `since`, if that was earlier).
     """
-    deadline = time.monotonic() + patience_s
+    deadline = (time.monotonic() if since is None else since) + patience_s
     pause = _FIRST_PAUSE_S
     while True:
         try:

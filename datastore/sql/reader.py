@@ -5,7 +5,9 @@ A read is a transaction of its own, tried again while the file is busy, and deco
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from datastore.sql import failures
@@ -24,16 +26,23 @@ class Reader:
     def __init__(self, access: Access) -> None:
         self._path = access.path
         self._patience_s = access.patience_s
-        self._file = File(access)
+        self._file = File(replace(access, patience_s=0))  # opening it is part of what is tried again
         self._lane: Lane[Callable[[], Results]] = Lane("tortie-sqlite-reader", self._read, self._file.close)
 
     async def read(self, query: Query[S], finish: Callable[[S], T]) -> T:
         """`finish` of what `query` gives within one transaction; both run in the thread.
 
+        The wait for a busy file counts from this call: reads that queued behind one that waited have waited, too.
+
         Raises:
             StoreError: as they do; `Unavailable` where SQLite fails.
         """
-        return await self.run(lambda: finish(failures.patiently(lambda: self._transact(query), self._patience_s)))
+        asked = time.monotonic()
+
+        def step() -> T:
+            return finish(failures.patiently(lambda: self._transact(query), self._patience_s, asked))
+
+        return await self.run(step)
 
     async def run(self, step: Callable[[], T]) -> T:
         """What `step` gives, run in the thread.

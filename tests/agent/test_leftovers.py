@@ -8,6 +8,7 @@ import pytest
 
 from agent.endpoints import endpoint_key
 from agent.leftovers import Inventory, Leftover, Owned, leftovers
+from cni.delegate import Delegated
 from cni.records import HeldAddress, Record
 from kernel.ipset import ActualSet
 from kernel.links import Route, host_interface
@@ -44,6 +45,26 @@ SETS = {
     "tt4-p-net": a_set("hash:net", "10.65.0.0/24", "0.0.0.0/1"),
     "tt4-nodes": a_set("hash:ip", "172.30.0.2"),
 }
+LENT = Record(
+    network="bridged",
+    container_id="c2",
+    interface="eth0",
+    host_interface="",
+    held=(HeldAddress("b", 3, "0123456789abcdee", "10.65.0.3"),),
+    on_link=True,
+    complete=True,
+)
+ABOVE_HOST_LOCAL = Record(
+    network="above",
+    container_id="c3",
+    interface="eth0",
+    host_interface=host_interface("above", "c3", "eth0"),
+    namespace="shop",
+    pod="other",
+    held=(HeldAddress("", 0, "", "172.19.0.2"),),
+    delegated=Delegated("host-local", "{}", "/opt/cni/bin", "", "/run/netns/c3"),
+    complete=True,
+)
 HEALTHY = Inventory(
     records=(RECORD,),
     links=frozenset({"lo", "eth0", "tortoise", LINK}),
@@ -149,3 +170,19 @@ def test_what_is_needed_or_under_way_is_not_left_over(found: Inventory) -> None:
 def test_each_thing_that_no_attachment_needs_is_listed_and_nothing_else(found: Inventory, kind: str, name: str) -> None:
     (left,) = leftovers(found)
     assert (left.kind, left.name) == (kind, name)
+
+
+def test_addresses_of_and_for_other_plugins_are_not_left_over() -> None:
+    found = replace(
+        HEALTHY,
+        records=(RECORD, LENT, ABOVE_HOST_LOCAL),
+        links=HEALTHY.links | {ABOVE_HOST_LOCAL.host_interface},
+        owned=(*HEALTHY.owned, Owned(ip_address("10.65.0.3"), LENT.attachment.handle, "0123456789abcdee")),
+        endpoints=HEALTHY.endpoints | {endpoint_key(ABOVE_HOST_LOCAL)},
+    )
+    assert leftovers(found) == []
+    without = replace(found, owned=HEALTHY.owned, links=HEALTHY.links)
+    assert [(one.kind, one.name) for one in leftovers(without)] == [
+        ("address", "10.65.0.3"),
+        ("file", f"record of {ABOVE_HOST_LOCAL.attachment.handle}"),
+    ]

@@ -170,3 +170,20 @@ async def test_a_node_that_is_on_no_subnet_of_ours_keeps_no_other_from_its_route
     await keeper.apply()
     assert world.kernel.routes == {GATEWAY, route("10.65.1.0/26", via="172.30.0.3")}
     assert "invalid gateway" in caplog.text
+
+
+async def test_a_block_with_addresses_on_another_plugins_link_is_no_blackhole(world: Keeper, tmp_path: Path) -> None:
+    await world.store.create(pool("p", "10.65.0.0/16", None))
+    handles = Handles(tmp_path)
+
+    async def assign(handle: str, *, on_link: bool) -> None:
+        async with handles.hold(handle) as hold:
+            await world.allocator.assign(Owner(handle, "node-1", on_link=on_link), Wanted((4,)), hold)
+
+    await assign("a", on_link=False)
+    (block,) = world.allocator.networks()
+    await world.keeper.apply()
+    assert world.kernel.routes == {GATEWAY, Route(block)}
+    await assign("b", on_link=True)
+    await world.keeper.apply()
+    assert world.kernel.routes == {GATEWAY}

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
 
 import pytest
 
-from cni.config import Call, parse, version_of
-from cni.errors import CniError, InvalidConfig
+from cni.config import Call, parse
+from cni.errors import CniError, IncompatibleVersion, InvalidConfig
+from cni.netconf import version_of
 
 GOOD = {"cniVersion": "1.0.0", "name": "net", "type": "tortie"}
 ENVIRONMENT = {"CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c1", "CNI_NETNS": "/run/netns/a", "CNI_IFNAME": "eth0"}
@@ -39,7 +41,9 @@ def call(config: Mapping[str, object] | bytes | None = None, **environment: str)
         pytest.param({"CNI_ARGS": "K8S_POD_NAME=" + "a" * 300}, 4, "K8S_POD_NAME", id="a pod name of 300 characters"),
         pytest.param({"CNI_ARGS": "K8S_POD_NAMESPACE=Shop"}, 4, "K8S_POD_NAMESPACE", id="a namespace that is none"),
         pytest.param({"CNI_ARGS": "FOO=1"}, 4, "FOO", id="an unknown argument"),
-        pytest.param({"CNI_ARGS": "IP=10.0.0.1;IgnoreUnknown=1"}, 2, "IP=10.0.0.1", id="an address that was asked for"),
+        pytest.param({"CNI_ARGS": "IP=10.0.0.1,10.0.0.2"}, 2, "IP=10.0.0.1,10.0.0.2", id="two addresses of one family"),
+        pytest.param({"CNI_ARGS": "IP=ten"}, 7, "CNI_ARGS IP", id="an address that is none"),
+        pytest.param({"CNI_ARGS": "MAC=01:00:5e:00:00:01"}, 7, "CNI_ARGS MAC", id="a multicast MAC"),
     ],
 )
 def test_a_wrong_environment_is_refused_by_name(environment: dict[str, str], code: int, said: str) -> None:
@@ -57,13 +61,29 @@ def test_a_wrong_environment_is_refused_by_name(environment: dict[str, str], cod
         pytest.param(b"{", 6, "no JSON", id="half an object"),
         pytest.param(b"[]", 6, "no JSON object", id="a list"),
         pytest.param({"cniVersion": "9.9.9"}, 1, "1.0.0", id="a version of the future"),
-        pytest.param({"cniVersion": None}, 1, '"0.1.0"', id="no version is 0.1.0"),
         pytest.param({"name": ""}, 7, "name", id="no name"),
         pytest.param({"name": "a/b"}, 7, "name", id="a name with a slash"),
         pytest.param({"mtu": 67}, 7, "mtu 67", id="an MTU too small"),
         pytest.param({"mtu": 1279, "ipam": {"assign_ipv6": True}}, 7, "mtu 1279", id="an MTU too small for IPv6"),
-        pytest.param({"prevResult": {"interfaces": 5}}, 7, "prevResult.interfaces", id="a result that is none"),
-        pytest.param({"prevResult": {"ips": ["10.0.0.1"]}}, 7, "prevResult.ips", id="a result of words"),
+        pytest.param({"prevResult": {"interfaces": 5}}, 7, "prevResult can't be read", id="a result that is none"),
+        pytest.param({"prevResult": []}, 7, "prevResult", id="a result that is a list"),
+        pytest.param({"prevResult": {"cniVersion": "9.9.9"}}, 7, "9.9.9", id="a result of the future"),
+        pytest.param(
+            {"prevResult": {"ips": [{"address": "10.0.0.1/24", "interface": 0}]}},
+            7,
+            "interface 0",
+            id="no such interface",
+        ),
+        pytest.param({"ipam": {"subnet": "10.0.0"}}, 7, "ipam.subnet", id="a subnet that is none"),
+        pytest.param({"ipam": {"subnet": "10.0.0.0/24", "gateway": "10.1.0.1"}}, 7, "ipam.gateway", id="a far gateway"),
+        pytest.param(
+            {"ipam": {"ranges": [[{"subnet": "10.0.0.0/24", "rangeStart": "10.0.0.9", "rangeEnd": "10.0.0.3"}]]}},
+            7,
+            "ipam.ranges[0][0].rangeStart",
+            id="a range that ends before it starts",
+        ),
+        pytest.param({"ipam": {"subnet": "10.0.0.0/31"}}, 7, "too small", id="a subnet without room for a gateway"),
+        pytest.param({"prevResult": {"ips": ["10.0.0.1"]}}, 7, "prevResult can't be read", id="a result of words"),
         pytest.param({"mtu": "big"}, 7, "mtu", id="an MTU that is no number"),
         pytest.param({"ipam": {"assign_ipv4": "yes"}}, 7, "assign_ipv4", id="neither true nor false"),
         pytest.param({"ipam": {"ipv4_pools": "p"}}, 7, "ipv4_pools", id="pools that are no list"),
@@ -97,13 +117,76 @@ def test_a_wrong_configuration_is_refused_with_the_key(config: dict[str, object]
 
 def test_what_is_missing_has_a_default() -> None:
     checked = call()
-    assert (checked.assign_ipv4, checked.assign_ipv6, checked.config.mtu) == (True, False, 0)
+    assert (checked.addressing.wanted.families, checked.config.mtu, checked.config.cni_version) == ((4,), 0, "1.0.0")
     assert (checked.pod.namespace, checked.pod.name) == ("default", "c1")
 
 
 @pytest.mark.parametrize("value", [True, "true", "True"])
 def test_booleans_may_be_strings(value: object) -> None:
-    assert call({"ipam": {"assign_ipv4": "false", "assign_ipv6": value}}).assign_ipv6 is True
+    assert call({"ipam": {"assign_ipv4": "false", "assign_ipv6": value}}).addressing.wanted.families == (6,)
+
+
+def test_no_version_is_the_oldest() -> None:
+    assert call({"cniVersion": None}).config.cni_version == "0.1.0"
+
+
+@pytest.mark.parametrize(
+    ("command", "version", "allowed"),
+    [
+        ("CHECK", "0.3.1", False),
+        ("CHECK", "0.4.0", True),
+        ("GC", "1.0.0", False),
+        ("GC", "1.1.0", True),
+        ("STATUS", "1.0.0", False),
+        ("STATUS", "1.1.0", True),
+    ],
+)
+def test_a_command_is_refused_below_the_version_it_came_with(command: str, version: str, allowed: bool) -> None:
+    config = {"cniVersion": version, "prevResult": {"cniVersion": version}}
+    if allowed:
+        assert call(config, CNI_COMMAND=command).command == command
+    else:
+        with pytest.raises(IncompatibleVersion, match=f"config version does not allow {command}"):
+            call(config, CNI_COMMAND=command)
+
+
+@pytest.mark.parametrize(
+    ("config", "args"),
+    [
+        pytest.param(
+            {"runtimeConfig": {"ips": ["10.65.0.9/16"]}, "args": {"cni": {"ips": ["10.65.0.1"]}}},
+            "IP=10.65.0.2",
+            id="the runtime",
+        ),
+        pytest.param({"args": {"cni": {"ips": ["10.65.0.9"]}}}, "IP=10.65.0.1", id="args"),
+        pytest.param({}, "IP=10.65.0.9", id="CNI_ARGS"),
+    ],
+)
+def test_an_address_is_asked_for_by_the_runtime_before_args_and_cni_args(config: dict[str, object], args: str) -> None:
+    among = call(config, CNI_ARGS=args).addressing.wanted.among[4]
+    assert among.single
+    assert among.has(ip_address("10.65.0.9"))
+
+
+def test_a_subnet_gives_neither_its_edges_nor_its_gateway() -> None:
+    asked = call({"ipam": {"subnet": "10.1.0.0/29", "gateway": "10.1.0.3"}}).addressing
+    given = [str(one) for one in ip_network("10.1.0.0/28") if asked.wanted.among[4].has(one)]
+    assert given == ["10.1.0.1", "10.1.0.2", "10.1.0.4", "10.1.0.5", "10.1.0.6"]
+    assert [str(one.gateway) for one in asked.subnets] == ["10.1.0.3"]
+
+
+def test_a_removal_is_not_kept_by_a_file_that_was_broken_since() -> None:
+    broken = {"mtu": "big", "ipam": 5, "prevResult": [], "args": {"cni": {"labels": 5}}}
+    assert call(broken, CNI_COMMAND="DEL", CNI_ARGS="nonsense").attachment.network == "net"
+
+
+@pytest.mark.parametrize(("value", "found"), [(None, ()), ([], ()), ([{"containerID": "a", "ifname": "b"}], ("a",))])
+def test_null_names_no_valid_attachment_and_an_absent_key_says_nothing(value: object, found: tuple[str, ...]) -> None:
+    config = {"cniVersion": "1.1.0", "cni.dev/valid-attachments": value}
+    valid = call(config, CNI_COMMAND="GC").config.valid
+    assert valid is not None
+    assert tuple(one.container_id for one in valid) == found
+    assert call({"cniVersion": "1.1.0"}, CNI_COMMAND="GC").config.valid is None
 
 
 def test_the_pod_is_told_by_cni_args_and_labels_by_args() -> None:

@@ -19,6 +19,7 @@ import pytest
 from cni import removals
 from cni.node import Node
 from cni.records import Record
+from cni.result import SUPPORTED_VERSIONS
 from cni.server import Server
 from cni.standalone import NoPolicy
 from cni.tombstones import Tombstones
@@ -124,7 +125,7 @@ def test_version_needs_no_agent_and_no_input(world: World, way: list[str]) -> No
 
     status, stdout = world.run(scenario)
     assert status == 0
-    assert json.loads(stdout)["supportedVersions"] == ["1.0.0", "1.1.0"]
+    assert json.loads(stdout)["supportedVersions"] == list(SUPPORTED_VERSIONS)
 
 
 @pytest.mark.parametrize(("command", "code"), [("ADD", 11), ("STATUS", 50), ("CHECK", 11), ("GC", 11)])
@@ -263,6 +264,7 @@ def test_a_server_that_closes_ends_a_call_that_does_not_end_by_itself(
 
 def test_status_is_for_configurations_of_its_version(world: World) -> None:
     async def scenario(running: Running) -> list[int]:
+        await fill(world.store, v4="10.65.0.0/24", v6="fd65::/112")
         told = [await running.call("STATUS", cniVersion=version) for version in ("1.0.0", "1.1.0")]
         return [output.status and json.loads(output.stdout)["code"] for output in told]
 

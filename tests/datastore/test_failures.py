@@ -60,6 +60,16 @@ async def test_past_its_patience_a_locked_file_is_unavailable_and_nothing_was_ap
     assert (await store.list(NetworkPolicy)).items == (first,)
 
 
+async def test_reads_that_wait_for_a_locked_file_wait_at_the_same_time(store: SQLiteStore, path: Path) -> None:
+    reads = 100
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        async with asyncio.timeout(reads * 0.05 / 4):
+            asked = [store.get(NetworkPolicy, "db", "shop") for _ in range(reads)]
+            outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {Unavailable}
+
+
 async def test_a_reader_elsewhere_that_holds_up_a_commit_makes_it_unavailable_and_not_applied(
     store: SQLiteStore, path: Path
 ) -> None:

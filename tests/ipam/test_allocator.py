@@ -10,8 +10,8 @@ from datastore.memory import MemoryStore
 from datastore.resources.ipblock import IPBlock
 from datastore.store import Where
 from ipam.allocator import IDLE_S, Settings, Wanted
-from ipam.block import Held, Owner, new_block
-from ipam.errors import NoAddress, NoPool
+from ipam.block import Among, Held, Owner, Range, new_block
+from ipam.errors import AddressTaken, NoAddress, NoPool, OutsidePools
 from tests.ipam.world import Clock, Fate, Node, blocks_of, owners, pool
 
 V4, V6, BOTH = Wanted((4,)), Wanted((6,)), Wanted((4, 6))
@@ -42,6 +42,53 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
+
+
+def only(address: str) -> Wanted:
+    return Wanted((4,), among={4: Among.only(ip_address(address))})
+
+
+class TestAmong:
+    async def test_an_address_asked_for_is_given_from_a_block_made_for_it(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/16", None), ("q", "10.66.0.0/16", None))
+        node = await world.node()
+        (held,) = await world.add(node, "a", only("10.66.7.200"))
+        assert (str(held.address), held.block) == ("10.66.7.200", "10-66-7-192-26")
+        (other,) = await world.add(node, "b", only("10.66.7.199"))
+        assert (str(other.address), len(await blocks_of(world.store))) == ("10.66.7.199", 1)
+
+    async def test_one_that_is_taken_is_refused_and_one_outside_every_pool_too(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/16", None))
+        node = await world.node()
+        await world.add(node, "a", only("10.65.0.9"))
+        with pytest.raises(AddressTaken, match=r"10\.65\.0\.9 is taken"):
+            await world.add(node, "b", only("10.65.0.9"))
+        with pytest.raises(OutsidePools, match=r"no enabled pool holds 10\.9\.0\.9"):
+            await world.add(node, "b", only("10.9.0.9"))
+        assert set((await owners(world.store)).values()) == {"a"}
+
+    async def test_one_in_another_nodes_block_is_borrowed_unless_affinity_is_strict(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/16", None))
+        await world.add(await world.node("node-2"), "a", only("10.65.0.9"))
+        node = await world.node()
+        node.allocator.settings = Settings(strict_affinity=True)
+        with pytest.raises(AddressTaken):
+            await world.add(node, "b", only("10.65.0.10"))
+        node.allocator.settings = Settings()
+        (held,) = await world.add(node, "b", only("10.65.0.10"))
+        assert held.address in node.allocator.borrowed()
+
+    async def test_a_range_is_used_up_and_not_left(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/16", None))
+        node = await world.node()
+        network = ip_network("10.65.3.0/29")
+        subnet = Range(network, network[1], network[-2], frozenset({network[1]}))
+        wanted = Wanted((4,), among={4: Among((subnet,))})
+        given = [str((await world.add(node, f"h{number}", wanted))[0].address) for number in range(5)]
+        assert sorted(given) == [f"10.65.3.{number}" for number in range(2, 7)]
+        with pytest.raises(NoAddress):
+            await world.add(node, "more", wanted)
+        assert len(await blocks_of(world.store)) == 1
 
 
 class TestAssign:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipam.block import Block, Owner, new_block
+from ipam.block import Among, Block, Owner, Range, new_block
 from ipam.errors import BlockFull
 
 NOW = 1_000_000.0
@@ -143,3 +143,45 @@ def test_values_are_never_changed_in_place() -> None:
     before.assign(POD, ID, NOW, COOLDOWN)
     before.release(0, f"{0:016x}", NOW)
     assert msgspec.json.encode(before.record) == bytes_before
+
+
+def between(first: str, last: str, *avoid: str) -> Among:
+    network = IPv4Network("10.0.0.0/29")
+    return Among((Range(network, IPv4Address(first), IPv4Address(last), frozenset(map(IPv4Address, avoid))),))
+
+
+@pytest.mark.parametrize(
+    ("picture", "among", "expected"),
+    [
+        pytest.param("", between("10.0.0.3", "10.0.0.6"), "10.0.0.3", id="the first of a range that was never used"),
+        pytest.param("", between("10.0.0.3", "10.0.0.6", "10.0.0.3"), "10.0.0.4", id="an address to be avoided"),
+        pytest.param("xxxx", between("10.0.0.2", "10.0.0.6"), "10.0.0.4", id="those taken are passed over"),
+        pytest.param("xrxxxxxx", between("10.0.0.0", "10.0.0.4"), "10.0.0.1", id="a cool one of the range"),
+        pytest.param("xxxxxxxx", between("10.0.0.0", "10.0.0.4"), None, id="a range whose addresses are taken"),
+        pytest.param("xxxxrrrr", between("10.0.0.0", "10.0.0.3"), None, id="free ones lie outside"),
+    ],
+)
+def test_a_range_limits_what_is_given(picture: str, among: Among, expected: str | None) -> None:
+    found = block(picture)
+    assert found.has_room(NOW, COOLDOWN, 0, among) is (expected is not None)
+    if expected is None:
+        with pytest.raises(BlockFull):
+            found.assign(POD, ID, NOW, COOLDOWN, among)
+    else:
+        assert found.assign(POD, ID, NOW, COOLDOWN, among)[1].address == IPv4Address(expected)
+
+
+def test_a_single_address_needs_not_to_have_cooled() -> None:
+    found = block("xxrxxxxx", NOW)
+    assert found.assign(POD, ID, NOW, COOLDOWN, Among.only(IPv4Address("10.0.0.2")))[1].ordinal == 2
+
+
+def test_addresses_that_were_passed_over_are_given_later_each_once() -> None:
+    made, _ = block("").assign(POD, ID, NOW, COOLDOWN, Among.only(IPv4Address("10.0.0.5")))
+    given = []
+    for number in range(7):
+        made, held = made.assign(Owner(f"h{number}", "node-1"), f"{number:016x}", NOW, COOLDOWN)
+        made.record.check()
+        given.append(held.ordinal)
+    assert sorted(given) == [0, 1, 2, 3, 4, 6, 7]
+    assert not made.has_room(NOW, COOLDOWN)

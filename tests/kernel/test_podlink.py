@@ -87,13 +87,18 @@ def test_a_pod_gets_addresses_that_are_usable_at_once_and_routes_by_the_gateways
     messages = [
         podlink.add_address(index, POD4, 32),
         podlink.add_address(index, POD6, 128),
-        podlink.add_pod_route(index, ip_network(f"{GATEWAY_IPV4}/32")),
-        podlink.add_pod_route(index, ip_network("0.0.0.0/0"), GATEWAY_IPV4),
-        podlink.add_pod_route(index, ip_network("::/0"), GATEWAY_IPV6),
+        podlink.add_pod_neighbourhood(index, ip_network(f"{GATEWAY_IPV4}/32")),
         podlink.add_neighbour(index, GATEWAY_IPV4, GATEWAY_MAC),
     ]
+    defaults = [
+        podlink.add_pod_route(index, ip_network("0.0.0.0/0"), GATEWAY_IPV4),
+        podlink.add_pod_route(index, ip_network("::/0"), GATEWAY_IPV6),
+    ]
+    wires.inside.transact([*messages, *defaults])
     wires.inside.transact(messages)
-    wires.inside.transact(messages)
+    for default in defaults:
+        with pytest.raises(NetlinkError, match="File exists"):
+            wires.inside.transact([default])
     flags = [
         (info["local"], info["prefixlen"], info.get("tentative", False))
         for link in wires.shown(wires.pod, "addr", "show", "dev", "eth0", "scope", "global")

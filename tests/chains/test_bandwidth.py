@@ -1,0 +1,51 @@
+"""bandwidth behind tortie: iperf3 is held to the limit in both directions."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.chains.asking import until
+from tests.chains.pods import BANDWIDTH, attached, network
+from tests.host import Host, both_plugin_sets
+from tests.sandbox import Namespace, needs_sandbox
+
+pytestmark = [needs_sandbox, pytest.mark.kernel]
+LIMIT = 20_000_000
+"""Bits a second."""
+LIMITS = {"ingressRate": LIMIT, "egressRate": LIMIT, "ingressBurst": 400_000, "egressBurst": 400_000}
+"""A burst is in bits too: 50 kB, thirty packets, which the rate takes 20 ms for."""
+PORT = 5201
+
+
+@both_plugin_sets
+def test_traffic_is_held_to_the_limit_in_both_directions(host: Host, plugins: Path) -> None:
+    with (
+        attached(host, plugins, network(BANDWIDTH), capabilities={"bandwidth": LIMITS}) as pod,
+        iperf_server(pod.namespace),
+    ):
+        four, six = pod.addresses
+        assert measured(host.outside, four) == pytest.approx(LIMIT, rel=0.15)
+        assert measured(host.outside, six, "--reverse") == pytest.approx(LIMIT, rel=0.15)
+
+
+@contextmanager
+def iperf_server(where: Namespace) -> Iterator[None]:
+    """iperf3 that serves one measurement after the other."""
+    command = ("ip", "netns", "exec", where.name, "iperf3", "--server", "--port", str(PORT))
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as server:
+        try:
+            assert until(True, lambda: f":{PORT}" in where.run("ss", "-ltnH"))
+            yield
+        finally:
+            server.send_signal(signal.SIGTERM)
+
+
+def measured(where: Namespace, address: str, *options: str) -> float:
+    """Bits a second that arrive, measured for three seconds once the flow has settled."""
+    command = ("iperf3", "--client", address, "--port", str(PORT), "--time", "3", "--omit", "1", "--json", *options)
+    return float(json.loads(where.run(*command))["end"]["sum_received"]["bits_per_second"])
