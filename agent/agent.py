@@ -30,7 +30,16 @@ from agent.reboot import forget_half_written, free_what_a_reboot_took
 from agent.refresh import Refresher
 from agent.routes import RouteKeeper
 from agent.sync import KindSync
-from agent.upkeep import forget_idle_groups, give_back, pay_once, pay_what_is_owed, undo_incomplete, undo_until_done
+from agent.upkeep import (
+    forget_idle_groups,
+    free_lost,
+    give_back,
+    pay_once,
+    pay_what_is_owed,
+    undo_abandoned,
+    undo_incomplete,
+    undo_until_done,
+)
 from cni import removals
 from cni.flows import Flows
 from cni.links import HostLinks
@@ -196,6 +205,7 @@ class Agent:
         forget_half_written(self._options.state / "attachments", self._options.state / "journal")
         await _until_the_store_answers("free what a reboot took", self._free_what_a_reboot_took)
         await undo_incomplete(self._node)  # what is busy now is left to `undo_until_done`
+        await undo_abandoned(self._node)
         await pay_once(self._node, self._tombstones)
         await _until_the_store_answers("publish endpoints", self._reconcile)
 
@@ -242,6 +252,7 @@ class Agent:
             give_back(self._node, self._node_object),
             forget_idle_groups(self.graph.compiler, self.dataplane),
             undo_until_done(self._node),
+            free_lost(self._node),
             self._publisher.run(),
         ]
 

@@ -17,7 +17,7 @@ from datastore.resources.ipblock import IPBlock
 from datastore.resources.workloadendpoint import WorkloadEndpoint
 from datastore.store import Reader, Where
 from ipam.block import Block
-from ipam.handles import is_held, lock_of
+from ipam.handles import is_attachments, is_held, lock_of
 from kernel import netlink
 from kernel.ipset import parse_save
 from kernel.runner import CommandRunner
@@ -108,6 +108,8 @@ def _locks(folder: Path, owners: set[str]) -> Iterator[Leftover]:
             intent = path.read_text(errors="replace")
         except FileNotFoundError:
             continue
+        if intent and not is_attachments(intent):
+            continue  # taken by hand: whoever asks again is given the same
         why = f"a write for {intent} may be under way, and nobody looks after it" if intent else "nobody holds it"
         yield Leftover("file", str(path), why)
 

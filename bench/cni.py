@@ -3,11 +3,10 @@
     python -m bench.cni [--runs 30] [--sizes 10,50,100] [--bursts 5] [--json]
 
 The reference plugins are Debian's and, where `ci/peers.sh` has built them, the newest. Each run makes a fresh
-namespace, times ADD, times DEL, and does the same with the other plugins; bursts start many ADDs at once, then as many DELs. A
-NetworkPolicy selects every pod; `first` are pods that a policy of their own selects, too, so
-that each is the first with its list of policies: chains and sets are made for it before its ADD answers. The agent's
-database is on a disk, in the journal mode that the lab uses (SQLite, synchronous FULL). All of it happens in
-namespaces of its own.
+namespace, times ADD, times DEL, and does the same with the other plugins; bursts start many ADDs at once, then as many
+DELs. A NetworkPolicy selects every pod; `first` are pods that a policy of their own selects, too, so that each is the
+first with its list of policies: chains and sets are made for it before its ADD answers. The agent's database is on a
+disk, in the journal mode that the lab uses (SQLite, synchronous FULL). All of it happens in namespaces of its own.
 """
 
 import argparse

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from cni.addressing import Addressing, addressing, mac_of
 from cni.errors import IncompatibleVersion, InvalidConfig, InvalidEnvironment
 from cni.netconf import Netconf, decode, is_name
-from cni.result import OLDEST_FORM, SUPPORTED_VERSIONS, Result
+from cni.result import SUPPORTED_VERSIONS, Result
 from cni.result import parse as parse_result
 from datastore.errors import Invalid
 from datastore.resources import names
@@ -120,8 +120,7 @@ def _previous(command: str, config: Netconf) -> Result | None:
         raise InvalidConfig("prevResult is missing", "CHECK compares with it")
     if command not in ("ADD", "CHECK") or config.previous is None:
         return None
-    # A result has had its chain since 0.3.0; what an older configuration calls so comes from elsewhere.
-    return None if config.cni_version in OLDEST_FORM else parse_result(config.previous, config.cni_version)
+    return parse_result(config.previous, config.cni_version)
 
 
 def _check_environment(environment: Mapping[str, str]) -> None:

@@ -13,7 +13,7 @@ Sources: CNI SPEC 0.2.0, 0.4.0, 1.0.0, 1.1.0, "Result"; containernetworking/cni 
 
 import json
 from collections.abc import Mapping, Sequence
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
 import msgspec
@@ -138,10 +138,17 @@ def _parse_oldest(document: Mapping[str, Any]) -> Result:
 def _check(result: Result) -> None:
     for place, ip in enumerate(result.ips):
         ip_interface(ip.address)
+        _check_gateway(ip.gateway)
         if ip.interface is not None and ip.interface not in range(len(result.interfaces)):
             raise ValueError(f"ips[{place}].interface {ip.interface} is none of interfaces")
     for route in result.routes:
         ip_network(route.dst, strict=False)
+        _check_gateway(route.gw)
+
+
+def _check_gateway(text: str) -> None:
+    if text:
+        ip_address(text)
 
 
 def _oldest(result: Result) -> Document:

@@ -42,6 +42,7 @@ async def remove(state: Path, socket: Path, tell: Tell, *, force: bool, purge: b
         HostError: pods are attached, or the datastore can't be used, and `force` isn't given; or the agent doesn't end.
         KernelError, OSError: something can't be removed; running it again goes on.
     """
+    manifest.remove_half_made(state)
     made = manifest.read(state)
     if made is None:
         return False

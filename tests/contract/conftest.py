@@ -1,7 +1,7 @@
 """Two nodes for the whole suite, one with an agent and one without, and the ways in as parametrized fixtures."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import get_args
 
 import pytest
@@ -10,16 +10,31 @@ from tests.contract.ways import Way, WayId
 from tests.host import Host, hosts
 
 
-@pytest.fixture(scope="session")
-def node_with_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    with hosts(tmp_path_factory.mktemp("with")) as host:
-        yield host
+class Nodes:
+    """The nodes that are up. One on which a test left something is given up: the next test gets another."""
+
+    def __init__(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+        self._places = tmp_path_factory
+        self._up: dict[bool, tuple[Host, ExitStack]] = {}
+
+    def get(self, *, agent: bool) -> Host:
+        if agent not in self._up:
+            stack = ExitStack()
+            host = stack.enter_context(hosts(self._places.mktemp("node"), start=agent))
+            self._up[agent] = host, stack
+        return self._up[agent][0]
+
+    def give_up(self, *, agent: bool) -> None:
+        if agent in self._up:
+            self._up.pop(agent)[1].close()
 
 
 @pytest.fixture(scope="session")
-def node_without_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    with hosts(tmp_path_factory.mktemp("without"), start=False) as host:
-        yield host
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    found = Nodes(tmp_path_factory)
+    yield found
+    for agent in (True, False):
+        found.give_up(agent=agent)
 
 
 @pytest.fixture(params=["relay", "python", "alone"])
@@ -66,9 +81,12 @@ def down(request: pytest.FixtureRequest) -> Iterator[Way]:
 
 @contextmanager
 def _opened(request: pytest.FixtureRequest, way: WayId) -> Iterator[Way]:
-    node = "node_with_agent" if way in ("relay", "python") else "node_without_agent"
-    found = Way(way, request.getfixturevalue(node))
+    nodes: Nodes = request.getfixturevalue("nodes")
+    agent = way in ("relay", "python")
+    found = Way(way, nodes.get(agent=agent))
+    yield found
     try:
-        yield found
-    finally:
         found.close()
+    except BaseException:
+        nodes.give_up(agent=agent)
+        raise

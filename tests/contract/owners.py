@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 import msgspec
 
@@ -42,10 +43,20 @@ class Owners:
     def plant(self, handle: str, node: str = "node-1") -> None:
         """Give a handle an address of each block that there is."""
 
-        def change(spec: IPBlockSpec) -> IPBlockSpec:
-            owner = Allocation(handle=handle, id=f"{spec.fresh:016x}", node=node, since=time.time())
-            allocations = {**spec.allocations, str(spec.fresh): owner}
-            return msgspec.structs.replace(spec, allocations=allocations, fresh=spec.fresh + 1)
+        def change(spec: IPBlockSpec) -> IPBlockSpec | None:
+            if not spec.ready:
+                return None
+            unused = spec.fresh < ip_network(spec.cidr).num_addresses
+            ordinal = spec.fresh if unused else spec.released[0][0]
+            return msgspec.structs.replace(
+                spec,
+                allocations={
+                    **spec.allocations,
+                    str(ordinal): Allocation(handle=handle, id=f"{ordinal:016x}", node=node, since=time.time()),
+                },
+                released=tuple(one for one in spec.released if one[0] != ordinal),
+                fresh=spec.fresh + unused,
+            )
 
         self._change(change)
 

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -138,17 +139,36 @@ def test_a_network_whose_name_begins_alike_is_another(way: Way) -> None:
     assert soon(way.owned, wanted) == wanted
 
 
-def test_it_goes_on_after_what_cannot_be_removed_and_says_so(relay: Way) -> None:
-    pods = [relay.pod() for _ in range(3)]
+def test_what_somebody_is_busy_with_is_left_alone_and_keeps_nothing_else(way: Way) -> None:
+    pods = [way.pod() for _ in range(3)]
     for pod in pods:
-        relay.add(pod)
-    stuck = pods[1]
-    with _held(relay, _handles("net", stuck)[0]):
-        body = failure(relay.call("GC", None, {**relay.config(), _VALID: []}))
-        assert stuck.container in body["msg"] + body["details"]
-        assert soon(relay.owned, _handles("net", stuck)) == _handles("net", stuck)
-    assert silent(relay.call("GC", None, {**relay.config(), _VALID: []}))
-    assert relay.nothing_left()
+        way.add(pod)
+    busy = pods[1]
+    with _held(way, _handles("net", busy)[0]):
+        assert silent(way.call("GC", None, {**way.config(), _VALID: []}))
+        assert soon(way.owned, _handles("net", busy)) == _handles("net", busy)
+        assert interfaces(busy) == ["eth0"]
+    assert silent(way.call("GC", None, {**way.config(), _VALID: []}))
+    assert way.nothing_left()
+
+
+_BROKEN_IPAM = """#!/bin/sh
+case "$CNI_COMMAND" in
+ADD) echo '{"cniVersion": "1.1.0", "ips": [{"address": "10.70.0.5/32"}]}' ;;
+GC) echo '{"cniVersion": "1.1.0", "code": 111, "msg": "the other plugin says no", "details": ""}'; exit 1 ;;
+esac
+"""
+
+
+def test_it_goes_on_after_a_failure_and_tells_it(way: Way, tmp_path: Path) -> None:
+    plugin = tmp_path / "broken-ipam"
+    plugin.write_text(_BROKEN_IPAM)
+    plugin.chmod(0o755)
+    pod, config = way.pod(), way.config(ipam={"type": "broken-ipam"})
+    way.add(pod, config, CNI_PATH=str(tmp_path))
+    body = failure(way.call("GC", None, {**config, _VALID: []}, CNI_PATH=str(tmp_path)))
+    assert "the other plugin says no" in body["msg"] + body["details"]
+    assert soon(lambda: interfaces(pod), []) == []
 
 
 @contextmanager

@@ -28,7 +28,8 @@ class Ipam:
 
     def config(self, ipam: Document | None = None, version: str | None = "1.1.0", **keys: object) -> Document:
         asked = {"type": "tortie-ipam"} if ipam is None else ipam
-        return self.way.config(version, type="bridge", bridge="cni0", isGateway=True, ipam=asked, **keys)
+        main = "bridge" if "subnet" in asked else "routed"
+        return self.way.config(version, type=main, bridge="cni0", isGateway=True, ipam=asked, **keys)
 
     def call(self, command: str, pod: Pod | None, config: Document) -> Said:
         return self.way.call(command, pod, config, ipam=True)
@@ -84,6 +85,17 @@ def test_a_subnet_gives_the_prefix_length_gateway_and_routes(ipam: Ipam) -> None
     assert ip["address"].endswith("/16")
     assert ip["gateway"] == "10.65.0.1"
     assert result["routes"] == _ROUTES
+
+
+@pytest.mark.parametrize("main", ["bridge", "macvlan", "ipvlan"])
+def test_a_main_plugin_whose_pods_share_a_link_wants_a_subnet(ipam: Ipam, main: str) -> None:
+    refused(ipam.call("ADD", ipam.way.pod(), ipam.config({"type": "tortie-ipam"}) | {"type": main}), 7, "ipam.subnet")
+    assert ipam.way.nothing_left()
+
+
+def test_ptp_is_told_the_gateway_that_it_asks_for(ipam: Ipam) -> None:
+    result = ipam.add(ipam.way.pod(), ipam.config(BOTH) | {"type": "ptp"})
+    assert [ip["gateway"] for ip in result["ips"]] == ["169.254.1.1", "fe80::ecee:eeff:feee:eeee"]
 
 
 def test_routes_without_a_subnet_are_kept_too(ipam: Ipam) -> None:

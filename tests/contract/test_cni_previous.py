@@ -138,6 +138,7 @@ def test_keys_of_1_1_0_stay_in_1_1_0(way: Way) -> None:
         pytest.param(_modern("1.1.0", ips=[{"address": 5}]), id="an address no string"),
         pytest.param(_modern("1.1.0", ips=[{"interface": 0}]), id="an ip without an address"),
         pytest.param(_modern("1.1.0", ips=[{"address": _FIRST, "gateway": "x"}]), id="a gateway that is none"),
+        pytest.param(_modern("1.1.0", routes=[{**_ROUTE, "gw": "x"}]), id="a next hop that is none"),
         pytest.param(_modern("1.1.0", ips=[{"address": _FIRST, "interface": 2}]), id="an index out of range"),
         pytest.param(_modern("1.1.0", ips=[{"address": _FIRST, "interface": -1}]), id="an index below zero"),
         pytest.param(_modern("1.1.0", ips=[{"address": _FIRST, "interface": "0"}]), id="an index no number"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ipam.errors import HandleBusy
-from ipam.handles import Handles
+from ipam.handles import Handles, is_held, lock_of
 
 HOLD_AND_WAIT = """
 import asyncio, sys
@@ -97,6 +97,31 @@ async def test_another_process_is_waited_for_and_what_it_left_when_killed_is_see
         async with Handles(tmp_path).hold("a") as hold:
             assert hold.uncertain is intend
             hold.settle()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("intend", [True, False])
+async def test_what_killed_holders_left_is_told_once_nobody_holds_it(tmp_path: Path, intend: bool) -> None:
+    argv = [sys.executable, "-c", HOLD_AND_WAIT, str(tmp_path), "a", "intend" if intend else "no"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        if other.stdout is None:
+            pytest.fail("no pipe")
+        assert other.stdout.readline() == "held\n"
+        assert is_held(lock_of(tmp_path, "a"))
+        assert Handles(tmp_path).abandoned() == []
+        other.kill()
+        other.wait()
+    assert not is_held(lock_of(tmp_path, "a"))
+    assert Handles(tmp_path).abandoned() == (["a"] if intend else [])
+    assert len(list(tmp_path.iterdir())) == (1 if intend else 0)
+
+
+async def test_a_look_at_a_handle_keeps_nobody_from_it(tmp_path: Path) -> None:
+    assert not is_held(lock_of(tmp_path, "a"))
+    async with Handles(tmp_path).hold("a", wait_s=0) as hold:
+        assert is_held(lock_of(tmp_path, "a"))
+        assert is_held(lock_of(tmp_path, "a"))
+        hold.settle()
     assert list(tmp_path.iterdir()) == []
 
 
