@@ -5,7 +5,7 @@
 
 Runtimes forget their pods when a machine dies (k8s#57280: networks ran out of addresses after reboots). Records aren't
 synced to disk, addresses are: so what the store says is this node's and no record names is freed, too. Within one boot
-nothing of this is done: a link that is gone was removed by somebody, and its pod's DEL will come.
+nothing of this is done: a link that is gone was removed by somebody, and its pod's DEL will come (`upkeep.free_lost`).
 """
 
 import logging
@@ -65,7 +65,6 @@ async def _known(node: Node) -> list[Attachment]:
     """Every attachment that files or the store name."""
     handles = {record.attachment.handle for record in node.records.all()}
     handles |= await node.allocator.handles()
-    handles |= node.handles.abandoned()
     return [Attachment(*handle.split(":")) for handle in sorted(handles) if is_attachments(handle)]
 
 

@@ -12,7 +12,6 @@ removed since is taken again (the usual race of lock files).
 """
 
 import asyncio
-import contextlib
 import fcntl
 import hashlib
 import os
@@ -37,7 +36,12 @@ def is_attachments(handle: str) -> bool:
 
 def lock_of(folder: Path, handle: str) -> Path:
     """The file by which a handle is held."""
-    return folder / hashlib.sha256(handle.encode()).hexdigest()[:40]
+    return folder / lock_name(handle)
+
+
+def lock_name(handle: str) -> str:
+    """What a handle's lock is called."""
+    return hashlib.sha256(handle.encode()).hexdigest()[:40]
 
 
 def is_held(lock: Path) -> bool:
@@ -125,6 +129,10 @@ class Handles:
             if not row.users:
                 del self._rows[handle]
 
+    def is_held(self, lock: str) -> bool:
+        """Whether somebody works on a handle now, by the name of its lock."""
+        return is_held(self._folder / lock)
+
     def abandoned(self) -> list[str]:
         """The handles whose holder died with a write in flight; locks of those that died without one are removed."""
         found = []
@@ -154,23 +162,6 @@ class Handles:
             return self._path(handle).stat().st_size > 0
         except FileNotFoundError:
             return False
-
-    def abandoned(self) -> set[str]:
-        """Handles with an intent and no holder: theirs died. Locks of dead holders that say nothing are removed."""
-        found = set()
-        for path in self._folder.iterdir():
-            with contextlib.suppress(BlockingIOError, FileNotFoundError):
-                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    intent = path.read_text(errors="replace")
-                    if intent:
-                        found.add(intent)
-                    elif _is_at(fd, path):
-                        path.unlink()
-                finally:
-                    os.close(fd)
-        return found
 
     def _path(self, handle: str) -> Path:
         return lock_of(self._folder, handle)
