@@ -36,7 +36,12 @@ def is_attachments(handle: str) -> bool:
 
 def lock_of(folder: Path, handle: str) -> Path:
     """The file by which a handle is held."""
-    return folder / hashlib.sha256(handle.encode()).hexdigest()[:40]
+    return folder / lock_name(handle)
+
+
+def lock_name(handle: str) -> str:
+    """What a handle's lock is called."""
+    return hashlib.sha256(handle.encode()).hexdigest()[:40]
 
 
 def is_held(lock: Path) -> bool:
@@ -123,6 +128,10 @@ class Handles:
             row.users -= 1
             if not row.users:
                 del self._rows[handle]
+
+    def is_held(self, lock: str) -> bool:
+        """Whether somebody works on a handle now, by the name of its lock."""
+        return is_held(self._folder / lock)
 
     def abandoned(self) -> list[str]:
         """The handles whose holder died with a write in flight; locks of those that died without one are removed."""
