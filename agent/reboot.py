@@ -65,7 +65,7 @@ async def _known(node: Node) -> list[Attachment]:
     """Every attachment that files or the store name."""
     handles = {record.attachment.handle for record in node.records.all()}
     handles |= await node.allocator.handles()
-    handles |= node.handles.abandoned()
+    handles |= set(node.handles.abandoned())
     return [Attachment(*handle.split(":")) for handle in sorted(handles) if is_attachments(handle)]
 
 

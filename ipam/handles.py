@@ -12,7 +12,6 @@ removed since is taken again (the usual race of lock files).
 """
 
 import asyncio
-import contextlib
 import fcntl
 import hashlib
 import os
@@ -163,23 +162,6 @@ class Handles:
             return self._path(handle).stat().st_size > 0
         except FileNotFoundError:
             return False
-
-    def abandoned(self) -> set[str]:
-        """Handles with an intent and no holder: theirs died. Locks of dead holders that say nothing are removed."""
-        found = set()
-        for path in self._folder.iterdir():
-            with contextlib.suppress(BlockingIOError, FileNotFoundError):
-                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    intent = path.read_text(errors="replace")
-                    if intent:
-                        found.add(intent)
-                    elif _is_at(fd, path):
-                        path.unlink()
-                finally:
-                    os.close(fd)
-        return found
 
     def _path(self, handle: str) -> Path:
         return lock_of(self._folder, handle)

@@ -176,5 +176,5 @@ async def test_abandoned_locks_say_whose_writes_may_be_in_flight_and_those_that_
     (tmp_path / "empty").touch()
     async with handles.hold("net:held:eth0") as hold:
         hold.intend()
-        assert handles.abandoned() == {"net:unsettled:eth0"}
+        assert handles.abandoned() == ["net:unsettled:eth0"]
         assert len(list(tmp_path.iterdir())) == 2
