@@ -10,8 +10,6 @@ nothing of this is done: a link that is gone was removed by somebody, and its po
 
 import logging
 import os
-import time
-from contextlib import suppress
 from pathlib import Path
 
 from agent import files
@@ -26,8 +24,6 @@ from kernel.errors import KernelError, NotANamespace
 from kernel.links import host_interface
 
 log = logging.getLogger(__name__)
-
-_ABANDONED_S = 60.0
 
 
 async def free_what_a_reboot_took(node: Node, state: Path) -> int:
@@ -51,14 +47,6 @@ async def free_what_a_reboot_took(node: Node, state: Path) -> int:
     if not left:
         _note(state, now)
     return gone
-
-
-def forget_half_written(*folders: Path) -> None:
-    """Remove temporary files that a process which was killed left; one that is new may be somebody's."""
-    for path in (path for folder in folders for path in folder.glob("*.tmp")):
-        with suppress(OSError):
-            if path.stat().st_mtime + _ABANDONED_S < time.time():
-                path.unlink()
 
 
 async def _known(node: Node) -> list[Attachment]:
