@@ -26,10 +26,20 @@ from agent.health import Health
 from agent.identity import NodeObject
 from agent.options import Options
 from agent.publish import Publisher
+from agent.reboot import free_what_a_reboot_took
 from agent.refresh import Refresher
 from agent.routes import RouteKeeper
 from agent.sync import KindSync
-from agent.upkeep import forget_idle_groups, give_back, pay_once, pay_what_is_owed, undo_incomplete, undo_until_done
+from agent.upkeep import (
+    forget_idle_groups,
+    free_lost,
+    give_back,
+    pay_once,
+    pay_what_is_owed,
+    undo_abandoned,
+    undo_incomplete,
+    undo_until_done,
+)
 from cni import removals
 from cni.flows import Flows
 from cni.links import HostLinks
@@ -192,9 +202,14 @@ class Agent:
         log.info("in sync; %d differences from what the kernel had", len(found))
 
     async def _finish_what_was_left(self) -> None:
+        await _until_the_store_answers("free what a reboot took", self._free_what_a_reboot_took)
         await undo_incomplete(self._node)  # what is busy now is left to `undo_until_done`
+        await undo_abandoned(self._node)
         await pay_once(self._node, self._tombstones)
         await _until_the_store_answers("publish endpoints", self._reconcile)
+
+    async def _free_what_a_reboot_took(self) -> None:
+        await free_what_a_reboot_took(self._node, self._options.state)
 
     async def _reconcile(self) -> None:
         await self._publisher.reconcile(self._records())
@@ -236,6 +251,7 @@ class Agent:
             give_back(self._node, self._node_object),
             forget_idle_groups(self.graph.compiler, self.dataplane),
             undo_until_done(self._node),
+            free_lost(self._node),
             self._publisher.run(),
         ]
 

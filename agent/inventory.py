@@ -17,7 +17,7 @@ from datastore.resources.ipblock import IPBlock
 from datastore.resources.workloadendpoint import WorkloadEndpoint
 from datastore.store import Reader, Where
 from ipam.block import Block
-from ipam.handles import is_held, lock_of
+from ipam.handles import is_attachments, is_held, lock_of
 from kernel import netlink
 from kernel.ipset import parse_save
 from kernel.runner import CommandRunner
@@ -90,6 +90,10 @@ def _records(state: Path) -> tuple[tuple[Record, ...], tuple[Record, ...], tuple
     strange = []
     for folder, into in zip((state / "attachments", state / "journal"), found, strict=True):
         for path in _files(folder):
+            if path.suffix == ".tmp":
+                if not is_held(state / "handles" / path.stem):
+                    strange.append(Leftover("file", str(path), "half of a record"))
+                continue
             try:
                 into.append(msgspec.json.decode(path.read_bytes(), type=Record))
             except FileNotFoundError:
@@ -108,12 +112,17 @@ def _locks(folder: Path, owners: set[str]) -> Iterator[Leftover]:
             intent = path.read_text(errors="replace")
         except FileNotFoundError:
             continue
+        if intent and not is_attachments(intent):
+            continue  # taken by hand: whoever asks again is given the same
         why = f"a write for {intent} may be under way, and nobody looks after it" if intent else "nobody holds it"
         yield Leftover("file", str(path), why)
 
 
 def _tombstones(folder: Path) -> Iterator[Leftover]:
     for path in _files(folder):
+        if path.suffix == ".tmp":
+            yield Leftover("file", str(path), "half of a DEL, whose relay was killed")
+            continue
         attachment = _attachment(path)
         what = f"tombstone of {attachment.handle}" if attachment is not None else str(path)
         yield Leftover("file", what, "no agent has carried out this DEL" if attachment is not None else "is no DEL")

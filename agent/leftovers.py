@@ -82,7 +82,7 @@ def _records(found: Inventory) -> Iterator[Leftover]:
             continue
         if not record.complete:
             yield Leftover("file", f"record of {handle}", "its ADD died half-way")
-        elif record.host_interface not in found.links:
+        elif not record.on_link and record.host_interface not in found.links:
             yield Leftover("file", f"record of {handle}", f"link {record.host_interface} has gone, and no DEL came")
     for record in found.journal:
         if record.attachment.handle not in found.held:
@@ -132,7 +132,8 @@ def _addresses(found: Inventory) -> Iterator[Leftover]:
             yield Leftover("address", str(one.address), f"of {one.handle}, which has no attachment here")
     stored = {one.id for one in found.owned}
     for record in found.records:
-        for held in record.held if record.attachment.handle not in found.held else ():
+        ours = record.delegated is None and record.attachment.handle not in found.held
+        for held in record.held if ours else ():
             if held.id not in stored:
                 yield Leftover("address", held.address, f"{record.attachment.handle} has it, and not by the datastore")
 

@@ -1,12 +1,12 @@
-"""ADD and DEL by exec: tortie (relay and agent, address persisted, policy in force) against Debian's ptp + host-local.
+"""ADD and DEL by exec: tortie (relay and agent, address persisted, policy in force) against ptp, bridge + host-local.
 
-    python -m bench.cni [--runs 30] [--burst 100] [--bursts 5] [--json]
+    python -m bench.cni [--runs 30] [--sizes 10,50,100] [--bursts 5] [--json]
 
-Each run makes a fresh namespace, times ADD, times DEL, and does the same with the other plugin; bursts start 100 ADDs
-at once, then 100 DELs. A NetworkPolicy selects every pod; `first` are pods that a policy of their own selects, too, so
-that each is the first with its list of policies: chains and sets are made for it before its ADD answers. The agent's
-database is on a disk, in the journal mode that the lab uses (SQLite, synchronous FULL). All of it happens in
-namespaces of its own.
+The reference plugins are Debian's and, where `ci/peers.sh` has built them, the newest. Each run makes a fresh
+namespace, times ADD, times DEL, and does the same with the other plugins; bursts start many ADDs at once, then as many
+DELs. A NetworkPolicy selects every pod; `first` are pods that a policy of their own selects, too, so that each is the
+first with its list of policies: chains and sets are made for it before its ADD answers. The agent's database is on a
+disk, in the journal mode that the lab uses (SQLite, synchronous FULL). All of it happens in namespaces of its own.
 """
 
 import argparse
@@ -30,7 +30,8 @@ from datastore.urls import open_store
 from lab.state import Folder
 
 ROOT = Path(__file__).resolve().parents[1]
-REFERENCE = Path("/usr/lib/cni/ptp")
+DEBIAN = Path("/usr/lib/cni")
+NEWEST = Path(os.environ.get("TORTIE_CACHE", "/var/cache/tortie")) / "cni-plugins-v1.9.1"
 RELAY = ROOT / "build" / "cni" / "tortie"
 POOLS = {"v4": "10.65.0.0/16", "v6": "fd65::/48"}
 _READY_S = 30
@@ -52,7 +53,7 @@ class Plugin:
             "CNI_CONTAINERID": f"{self.name}-{pod}",
             "CNI_NETNS": f"/run/netns/{pod}",
             "CNI_IFNAME": "eth0",
-            "CNI_PATH": f"{REFERENCE.parent}",
+            "CNI_PATH": str(self.program.parent),
             "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE=bench;K8S_POD_NAME={pod}",
             "PATH": os.environ["PATH"],
         }
@@ -62,8 +63,10 @@ class Plugin:
 class Bench:
     """An agent and two plugins in this process's network namespace."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, agent: int) -> None:
         self.place = place
+        self.agent = agent
+        """The agent's process."""
         self.output = place / "output"
         self._number = 0
         labels = {"labels": [{"key": "app", "value": "web"}]}
@@ -71,8 +74,17 @@ class Bench:
         self.ours = self._plugin("tortie", RELAY, {**ours, "ipam": {"assign_ipv4": True, "assign_ipv6": False}})
         self.dual = self._plugin("dual", RELAY, {**ours, "ipam": {"assign_ipv4": True, "assign_ipv6": True}})
         self._first = {**ours, "ipam": {"assign_ipv4": True, "assign_ipv6": False}}
-        ipam = {"type": "host-local", "subnet": "10.77.0.0/16", "dataDir": str(place / "host-local")}
-        self.reference = self._plugin("ptp", REFERENCE, {"type": "ptp", "mtu": 1500, "ipam": ipam})
+        self.references = [
+            self._reference(kind, folder, f"10.{77 + number}.0.0/16")
+            for number, (folder, kind) in enumerate((f, k) for f in (DEBIAN, NEWEST) for k in ("ptp", "bridge"))
+            if (folder / kind).exists()
+        ]
+
+    def _reference(self, kind: str, folder: Path, subnet: str) -> Plugin:
+        name = kind if folder == DEBIAN else f"{kind}-newest"
+        ipam = {"type": "host-local", "subnet": subnet, "dataDir": str(self.place / "host-local")}
+        own = {"bridge": f"br-{subnet.split('.')[1]}", "isGateway": True} if kind == "bridge" else {"mtu": 1500}
+        return self._plugin(name, folder / kind, {"type": kind, "ipam": ipam, **own})
 
     def _plugin(self, name: str, program: Path, config: Mapping[str, object]) -> Plugin:
         path = self.place / f"{name}.json"
@@ -154,7 +166,7 @@ def prepared(own_policies: int = 0, env: Mapping[str, str] | None = None) -> Ite
                 if time.monotonic() > limit or agent.poll() is not None:
                     raise SystemExit(f"the agent doesn't serve: {(place / 'agent.log').read_text()[-500:]}")
                 time.sleep(0.05)
-            yield Bench(place)
+            yield Bench(place, agent.pid)
         finally:
             agent.terminate()
             agent.wait()
@@ -182,30 +194,33 @@ def main() -> None:
     """Measure and tell."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=30)
-    parser.add_argument("--burst", type=int, default=100)
+    parser.add_argument("--sizes", default="10,50,100")
     parser.add_argument("--bursts", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    if not REFERENCE.exists():
-        raise SystemExit(f"{REFERENCE} is missing: apt-get install containernetworking-plugins")
+    if not (DEBIAN / "ptp").exists():
+        raise SystemExit(f"{DEBIAN}/ptp is missing: sh ci/peers.sh plugins")
+    sizes = [int(size) for size in given.sizes.split(",")]
     enter("bench.cni")
     with prepared(own_policies=given.runs) as bench:
         about = circumstances()
-        single = bench.alternately(given.runs, bench.ours, bench.reference, bench.dual)
+        single = bench.alternately(given.runs, bench.ours, *bench.references, bench.dual)
         single["first"] = bench.first(given.runs)
-        burst = bench.bursts(given.bursts, given.burst, bench.ours, bench.reference)
+        bursts = {size: bench.bursts(given.bursts, size, bench.ours, *bench.references) for size in sizes}
     print("; ".join(f"{key} {value}" for key, value in about.items()))
     for name, (added, deleted) in single.items():
-        print(f"{name:>7}  ADD {added}   DEL {deleted}")
-    for name, (added, deleted) in burst.items():
-        print(f"{name:>7}  {given.burst} ADDs at once {added}   DELs {deleted}")
+        print(f"{name:>14}  ADD {added}   DEL {deleted}")
+    for size, burst in bursts.items():
+        for name, (added, deleted) in burst.items():
+            print(f"{name:>14}  {size} ADDs at once {added}   DELs {deleted}")
     results = {
         "add_ratio": ratio(single["tortie"][0], single["ptp"][0]),
         "del_ratio": ratio(single["tortie"][1], single["ptp"][1]),
         "dual_stack_add_ratio": ratio(single["dual"][0], single["ptp"][0]),
-        "burst100_ratio": ratio(burst["tortie"][0], burst["ptp"][0]),
-        "burst100_del_ratio": ratio(burst["tortie"][1], burst["ptp"][1]),
     }
+    for size, burst in bursts.items():
+        results[f"burst{size}_ratio"] = ratio(burst["tortie"][0], burst["ptp"][0])
+        results[f"burst{size}_del_ratio"] = ratio(burst["tortie"][1], burst["ptp"][1])
     print("  ".join(f"{key} {value}" for key, value in results.items()))
     if given.json:
         medians = {
@@ -213,7 +228,11 @@ def main() -> None:
             for name, summaries in single.items()
             for command, summary in zip(("add", "del"), summaries, strict=True)
         }
-        walls = {f"{name}_burst_add_ms": round(added.median_ms, 1) for name, (added, _) in burst.items()}
+        walls = {
+            f"{name}_burst{size}_add_ms": round(added.median_ms, 1)
+            for size, burst in bursts.items()
+            for name, (added, _) in burst.items()
+        }
         print(as_json({**results, **medians, **walls, **about}))
 
 

@@ -249,7 +249,7 @@ async def _create(node: Node, wanted: NewPair, inside: Inside) -> Pair:
 async def _undo(node: Node, call: Call, hold: Hold) -> None:
     try:
         await remove(node, call.attachment, hold)
-    except KernelError as error:
+    except (KernelError, OSError) as error:
         log.warning("%s could not be undone; its DEL will try again: %s", call.attachment.handle, error)
 
 

@@ -43,7 +43,7 @@ async def collect(node: Node, call: Call) -> None:
             log.info("collected %s, which its runtime doesn't know", attachment.handle)
         except HandleBusy:
             log.info("%s is left alone: somebody is busy with it", attachment.handle)
-        except (IpamError, KernelError) as error:
+        except (IpamError, KernelError, OSError) as error:
             failures.append(f"{attachment.handle}: {error}")
     failures += await _below(node, call)
     if failures:

@@ -96,7 +96,7 @@ async def replay(node: Node) -> int:
         try:
             async with node.handles.hold(owed.attachment.handle) as hold:
                 await settle(node, owed.attachment, hold)
-        except (Unfinished, IpamError) as error:
+        except (Unfinished, IpamError, OSError) as error:
             left += 1
             log.info("the removal of %s still waits: %s", owed.attachment.handle, error)
     return left

@@ -65,6 +65,9 @@ class Plugin:
             return await self._dispatch(call, request)
         except CniError as error:
             return failed(error, request)
+        except OSError as error:  # the disk of the records is full, above all
+            log.exception("%s failed", request.command)
+            return failed(TryAgainLater("this node's files or sockets refuse", str(error)), request)
         except Exception as error:
             log.exception("%s failed", request.command)
             return failed(InternalError("something unforeseen happened", repr(error)), request)

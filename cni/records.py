@@ -5,10 +5,10 @@
 
 KEY is a hash of (network, container id, interface). A file appears whole or not at all (written beside, then renamed);
 moving one into the journal is a single rename, so an attachment is never in neither place. Nothing is synced to disk:
-a machine that lost power has no pods left that a record could be about, and reclaim frees their addresses.
+a machine that lost power has no pods left that a record could be about, and `agent.reboot` frees their addresses.
 """
 
-import hashlib
+import errno
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -22,6 +22,7 @@ from cni.config import Attachment
 from cni.delegate import Delegated
 from cni.result import DNS
 from ipam.block import Held
+from ipam.handles import lock_name
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(_parsed(one.address) for one in self.held)
 
 
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(Record)
+
+
 class Records:
     """The records and the journal of one node."""
 
@@ -129,6 +134,10 @@ class Records:
         """Every journal entry."""
         return _read_all(self._journal)
 
+    def half_written(self) -> list[tuple[Path, str]]:
+        """What processes left that died while they wrote, each with the name of its handle's lock."""
+        return [(path, path.stem) for folder in (self._attachments, self._journal) for path in folder.glob("*.tmp")]
+
     def drop(self, attachment: Attachment) -> None:
         """Forget a journal entry: its removal is finished."""
         (self._journal / _key(attachment.handle)).unlink(missing_ok=True)
@@ -141,29 +150,38 @@ def _parsed(address: str) -> IPv4Address | IPv6Address:
 
 
 def _key(handle: str) -> str:
-    return hashlib.sha256(handle.encode()).hexdigest()[:40] + ".json"
+    return lock_name(handle) + ".json"
 
 
 def _write(path: Path, record: Record) -> None:
     temporary = path.with_suffix(".tmp")
+    body = _ENCODER.encode(record)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, msgspec.json.encode(record))
+        if os.write(fd, body) < len(body):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary))
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink()
+        raise
     finally:
         os.close(fd)
-    os.replace(temporary, path)
 
 
 def _read(path: Path) -> Record | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Record)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    try:
+        return _DECODER.decode(os.read(fd, os.fstat(fd).st_size))
     except msgspec.DecodeError as error:
         # Only a machine that lost power leaves half a file; whose it was can't be told from its name.
         log.warning("removed the unreadable record %s: %s", path, error)
         path.unlink(missing_ok=True)
         return None
+    finally:
+        os.close(fd)
 
 
 def _read_all(folder: Path) -> Iterator[Record]:

@@ -5,7 +5,6 @@ answer can't be given any more is undone, too. DEL goes on: what it removes is t
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import socket
@@ -111,20 +110,21 @@ class Server:
             connection.close()
 
     async def _run(self, request: Request, connection: socket.socket) -> Output:
-        call = asyncio.ensure_future(self._plugin.run(request))
+        loop, call = asyncio.get_running_loop(), asyncio.ensure_future(self._plugin.run(request))
         self._running.add(call)
         call.add_done_callback(self._running.discard)
-        gone = asyncio.ensure_future(_readable(connection))
-        try:
-            await asyncio.wait((call, gone), return_when=asyncio.FIRST_COMPLETED)
-            if not call.done() and request.command == "ADD":
-                # Nothing more comes from a relay: readable means that it is gone.
+
+        def gone() -> None:
+            # Nothing more comes from a relay: readable means that it is gone.
+            loop.remove_reader(connection)
+            if request.command == "ADD":
                 call.cancel()
+
+        loop.add_reader(connection, gone)
+        try:
             return await call
         finally:
-            gone.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await gone
+            loop.remove_reader(connection)
 
 
 async def _receive(connection: socket.socket) -> Request:

@@ -20,9 +20,9 @@ _GROUPS: Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]] = {
     "host": (
         "This host as a node.",
         {
-            "init": ("ctl.host_commands:init_", "Make this host a node: pools, plugin, agent, conflist."),
-            "remove": ("ctl.host_commands:remove_", "Make this host as it was before init."),
-            "check": ("ctl.host_commands:check_", "What no pod needs: links, routes, set members, files, addresses."),
+            "init": ("ctl.host_init:init", "Make this host a node: pools, plugin, agent, conflist."),
+            "remove": ("ctl.host_remove:remove", "Make this host as it was before init."),
+            "check": ("ctl.host_check:check", "What no pod needs: links, routes, set members, files, addresses."),
         },
     ),
     "lab": (

@@ -25,6 +25,8 @@ from ipam.errors import HandleBusy
 WAIT_S = 30.0
 """How long a call waits for another of the same handle; a runtime gives an ADD minutes."""
 _POLL_S = 0.01
+_HANDLE_MAX = 4096
+"""Bytes: more than three names of CNI and what is between them."""
 
 
 def is_attachments(handle: str) -> bool:
@@ -34,7 +36,12 @@ def is_attachments(handle: str) -> bool:
 
 def lock_of(folder: Path, handle: str) -> Path:
     """The file by which a handle is held."""
-    return folder / hashlib.sha256(handle.encode()).hexdigest()[:40]
+    return folder / lock_name(handle)
+
+
+def lock_name(handle: str) -> str:
+    """What a handle's lock is called."""
+    return hashlib.sha256(handle.encode()).hexdigest()[:40]
 
 
 def is_held(lock: Path) -> bool:
@@ -121,6 +128,33 @@ class Handles:
             row.users -= 1
             if not row.users:
                 del self._rows[handle]
+
+    def is_held(self, lock: str) -> bool:
+        """Whether somebody works on a handle now, by the name of its lock."""
+        return is_held(self._folder / lock)
+
+    def abandoned(self) -> list[str]:
+        """The handles whose holder died with a write in flight; locks of those that died without one are removed."""
+        found = []
+        for path in sorted(self._folder.iterdir()):
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not _is_at(fd, path):
+                    continue
+                handle = os.pread(fd, _HANDLE_MAX, 0).decode(errors="replace")
+                if handle:
+                    found.append(handle)
+                else:
+                    path.unlink(missing_ok=True)
+            except BlockingIOError:
+                continue
+            finally:
+                os.close(fd)
+        return found
 
     def is_uncertain(self, handle: str) -> bool:
         """Whether an intent says that a write for a handle may be in flight, or was when its holder died."""

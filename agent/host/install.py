@@ -39,11 +39,10 @@ async def init(state: Path, run: Path, asked: Asked, doing: Doing) -> list[str]:
     plan = await judged(state, asked)
     made = _manifest(plan, run)
     private = {state, run, plan.database.parent}
-    first = {state, *state.parents}
-    _folders(first, made, private, doing)
-    if made != plan.before and not doing.dry:
-        manifest.write(state, made)
-    _folders({Path(folder) for folder in made.folders} - first, made, private, doing)
+    _folders(state.parents, made, private, doing)
+    if made != plan.before:
+        _keep(state, made, doing)
+    _folders({Path(folder) for folder in made.folders} - {state, *state.parents}, made, private, doing)
     *others, (path, content, mode) = plan.files
     changed = [found for found, text, bits in others if _file(found, text, bits, "installed", doing)]
     await _datastore(plan, made, doing)
@@ -73,6 +72,15 @@ def _manifest(plan: Plan, run: Path) -> Manifest:
 def _missing(folder: Path) -> list[Path]:
     """The folders to make, outermost first."""
     return [path for path in (*reversed(folder.parents), folder) if not path.exists()]
+
+
+def _keep(state: Path, made: Manifest, doing: Doing) -> None:
+    """Write the manifest; a new state folder appears with it, so that a run that dies leaves none without."""
+    if state.exists():
+        if not doing.dry:
+            manifest.write(state, made)
+        return
+    doing.do(f"folder {state}", "made", partial(manifest.write_in_a_new_folder, state, made))
 
 
 def _folders(some: Iterable[Path], made: Manifest, private: set[Path], doing: Doing) -> None:

@@ -3,6 +3,8 @@
 It is written before anything is made, so that a run that died half-way has left nothing that it doesn't name.
 """
 
+import os
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -48,6 +50,33 @@ def read(state: Path = DEFAULT_STATE) -> Manifest | None:
         return None
     except msgspec.DecodeError as error:
         raise HostError(f"{state / NAME} can't be understood: {error}", "was it changed by hand?") from error
+
+
+def write_in_a_new_folder(state: Path, manifest: Manifest) -> None:
+    """Make a state folder that has its manifest from the first moment.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    half_made = _half_made(state)
+    remove_half_made(state)
+    half_made.mkdir(mode=0o700)
+    write(half_made, manifest)
+    os.rename(half_made, state)
+
+
+def remove_half_made(state: Path) -> None:
+    """Remove what a run left that died before the state folder was there.
+
+    Raises:
+        OSError: it can't be removed.
+    """
+    if _half_made(state).exists():
+        shutil.rmtree(_half_made(state))
+
+
+def _half_made(state: Path) -> Path:
+    return state.with_name(f".{state.name}.new")
 
 
 def write(state: Path, manifest: Manifest) -> None:

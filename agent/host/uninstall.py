@@ -32,7 +32,7 @@ _NO = 1
 _SHOWN = 5
 _OF_STATE = ("attachments", "journal", "handles")
 _SOCKETS = ("agent.sock", "ipam.sock")
-_DATABASE_PARTS = ("", "-journal", "-wal", "-shm")
+_DATABASE_PARTS = ("-journal", "-wal", "-shm")
 
 
 async def remove(state: Path, socket: Path, tell: Tell, *, force: bool, purge: bool) -> bool:
@@ -42,6 +42,7 @@ async def remove(state: Path, socket: Path, tell: Tell, *, force: bool, purge: b
         HostError: pods are attached, or the datastore can't be used, and `force` isn't given; or the agent doesn't end.
         KernelError, OSError: something can't be removed; running it again goes on.
     """
+    manifest.remove_half_made(state)
     made = manifest.read(state)
     if made is None:
         return False
@@ -151,7 +152,8 @@ def _remove_file(path: str, tell: Tell) -> bool:
 
 def _remove_database(path: Path, tell: Tell) -> None:
     for part in _DATABASE_PARTS:
-        _remove_file(f"{path}{part}", tell)
+        files.remove(Path(f"{path}{part}"))
+    _remove_file(str(path), tell)
 
 
 def _remove_state(state: Path, socket: Path, tell: Tell) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent.upkeep import forget_idle_groups, undo_incomplete
+from agent.upkeep import forget_idle_groups, free_lost, pay_once, undo_abandoned, undo_incomplete
 from cni import removals
 from cni.records import Record
+from cni.tombstones import Tombstones
 from policy.model import EndpointId
 from tests.agent.test_dataplane import DB_FROM_API, Node
 from tests.cni.node import ATTACHMENT, Endpoints, Running, World, fill, worlds
@@ -40,6 +41,25 @@ def test_an_add_that_died_half_way_is_undone(world: World) -> None:
         await removals.ended(running.node)
         return await running.owned()
 
+    assert world.run(scenario) == []
+
+
+@needs_sandbox
+@pytest.mark.kernel
+def test_what_is_owed_waits_when_no_lock_can_be_made_for_it(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(running: Running) -> list[str]:
+        await half_done(running)
+        handles = world.state / "handles"
+        handles.rename(world.state / "elsewhere")
+        assert await undo_incomplete(running.node) == 1
+        running.node.records.retire(ATTACHMENT)
+        await pay_once(running.node, Tombstones(world.state / "cni.sock"))
+        assert "still waits" in caplog.text
+        (world.state / "elsewhere").rename(handles)
+        await pay_once(running.node, Tombstones(world.state / "cni.sock"))
+        return await running.owned()
+
+    caplog.set_level("INFO")
     assert world.run(scenario) == []
 
 
@@ -94,6 +114,58 @@ def test_an_add_that_is_under_way_is_left_alone(world: World) -> None:
     assert world.run(scenario) == [ATTACHMENT.handle] * 2
 
 
+async def without_its_record(running: Running) -> None:
+    """An attachment of which the store and the kernel know, and a lock with an intent."""
+    await half_done(running)
+    async with running.node.handles.hold(ATTACHMENT.handle) as hold:
+        hold.intend()
+    running.node.records.retire(ATTACHMENT)
+    running.node.records.drop(ATTACHMENT)
+
+
+@needs_sandbox
+@pytest.mark.kernel
+def test_what_an_attachment_without_a_record_may_have_is_undone(world: World) -> None:
+    async def scenario(running: Running) -> list[str]:
+        await without_its_record(running)
+        await undo_abandoned(running.node)
+        return await running.owned()
+
+    assert world.run(scenario) == []
+    assert world.left() == {"links": [], "routes": [], "files": [], "pods": []}
+
+
+@needs_sandbox
+@pytest.mark.kernel
+def test_an_intent_with_a_record_or_of_a_hand_is_left_alone(world: World) -> None:
+    async def scenario(running: Running) -> list[str]:
+        await half_done(running)
+        for handle in (ATTACHMENT.handle, "manual/printer"):
+            async with running.node.handles.hold(handle) as hold:
+                hold.intend()
+        await undo_abandoned(running.node)
+        return await running.owned()
+
+    assert world.run(scenario) == [ATTACHMENT.handle] * 2
+    assert len(list(world.state.glob("handles/*"))) == 2
+
+
+@needs_sandbox
+@pytest.mark.kernel
+def test_half_of_a_record_goes_unless_somebody_is_writing_it(world: World) -> None:
+    async def scenario(running: Running) -> list[str]:
+        await half_done(running)
+        (record,) = world.state.glob("attachments/*.json")
+        record.with_suffix(".tmp").write_text("ha")
+        (world.state / "journal" / "of-the-dead.tmp").write_text("lf")
+        async with running.node.handles.hold(ATTACHMENT.handle):
+            await undo_abandoned(running.node)
+            return sorted(path.suffix for path in (world.state / "attachments").iterdir())
+
+    assert world.run(scenario) == [".json", ".tmp"]
+    assert list((world.state / "journal").iterdir()) == []
+
+
 async def test_chains_and_sets_of_a_group_without_pods_go_after_a_while_and_not_at_once() -> None:
     node = Node()
     node.compiler.set_policy(DB_FROM_API)
@@ -111,3 +183,28 @@ async def test_chains_and_sets_of_a_group_without_pods_go_after_a_while_and_not_
         while node.held() != before:
             await asyncio.sleep(0.01)
     forgetting.cancel()
+
+
+@needs_sandbox
+@pytest.mark.kernel
+def test_an_attachment_whose_link_has_long_been_gone_is_freed_without_a_del(world: World) -> None:
+    async def scenario(running: Running) -> tuple[list[str], list[str]]:
+        await fill(running.world.store, v4="10.65.0.0/24", v6="fd65::/64")
+        await running.add()
+        await running.add(container="c2", pod=1)
+        record = running.node.records.read(ATTACHMENT)
+        assert record is not None
+        running.world.namespace.ip(f"link del {record.host_interface}")
+        now = 0.0
+        freeing = asyncio.create_task(free_lost(running.node, every_s=0.01, grace_s=600, clock=lambda: now))
+        await asyncio.sleep(0.1)
+        early = await running.owned()
+        now = 601.0
+        while len(await running.owned()) > 2:
+            await asyncio.sleep(0.01)
+        freeing.cancel()
+        return early, await running.owned()
+
+    early, late = world.run(scenario)
+    assert early == ["net:c1:eth0"] * 2 + ["net:c2:eth0"] * 2
+    assert late == ["net:c2:eth0"] * 2

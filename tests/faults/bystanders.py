@@ -55,7 +55,9 @@ class Bystanders:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self.api, self.db, self.web = (Container.fresh(host, name, {"app": name}) for name in ("api", "db", "web"))
+        self.api, self.db, self.web = (
+            Container(host, name, {"app": name}, host.pod()) for name in ("api", "db", "web")
+        )
         self.of_db: list[str] = []
         self._children: list[subprocess.Popen[str]] = []
         self._sent = self._lost = 0

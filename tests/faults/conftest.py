@@ -3,7 +3,7 @@
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from tests.faults.bystanders import LABELS, Bystanders, bystanders
 from tests.faults.left import Things, eventually, eventually_as, everything
 from tests.faults.places import Places, Stop, places
 from tests.faults.runtime import Call, Container
+from tests.faults.stores import small_disk
 from tests.host import Host, hosts
 
 SIDE_BY_SIDE = {
@@ -40,10 +41,11 @@ class Faulty:
     places: Places
     bystanders: Bystanders
     before: Things
+    calls: list[Call] = field(default_factory=list)
 
     def container(self, pod: str = "new") -> Container:
         """A container of a pod that the policy isolates; never attached."""
-        return Container.fresh(self.host, pod, LABELS)
+        return Container(self.host, pod, LABELS, self.host.pod(), self.calls)
 
     @contextmanager
     def one_at_each(self, command: str, names: Sequence[str]) -> Iterator[list[Kept]]:
@@ -90,7 +92,11 @@ class Faulty:
 @contextmanager
 def faulty(place: Path) -> Iterator[Faulty]:
     """A faulty host at `place`."""
-    with hosts(place, start=False) as host, places(place / "places.sock") as server:
+    with ExitStack() as stack:
+        stack.enter_context(small_disk(place / "store"))
+        stack.enter_context(small_disk(place / "node"))
+        host = stack.enter_context(hosts(place, start=False))
+        server = stack.enter_context(places(place / "places.sock"))
         host.start(env=server.environment)
         with bystanders(host) as talking:
             eventually(lambda: len(everything(host)["endpoints"]) == len(host.pods))  # written beside the answers
@@ -133,6 +139,8 @@ def node(keeper: Keeper) -> Iterator[Faulty]:
     found = keeper.whole()
     there = list(found.host.pods)
     yield found
+    while found.calls:
+        found.calls.pop().kill()
     for name in found.host.pods[len(there) :]:
         subprocess.run(("ip", "netns", "del", name), check=True)
     found.host.pods[:] = there

@@ -22,16 +22,19 @@ class Call:
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
+        self._said: Said | None = None
 
     def kill(self) -> None:
         """What a runtime does at its deadline."""
         self._process.kill()
-        self._process.communicate(timeout=_LIMIT_S)
+        self.said()
 
     def said(self) -> Said:
         """How it ended."""
-        out, err = self._process.communicate(timeout=_LIMIT_S)
-        return Said(self._process.returncode, out, err)
+        if self._said is None:
+            out, err = self._process.communicate(timeout=_LIMIT_S)
+            self._said = Said(self._process.returncode, out, err)
+        return self._said
 
 
 @dataclass
@@ -42,12 +45,9 @@ class Container:
     pod: str
     labels: Mapping[str, str]
     namespace: Namespace
+    calls: list[Call] = field(default_factory=list)
+    """All that began, for whoever has to end them."""
     id: str = field(default_factory=lambda: f"container-{next(_numbers)}")
-
-    @classmethod
-    def fresh(cls, host: Host, pod: str, labels: Mapping[str, str]) -> "Container":
-        """A container that was never attached."""
-        return cls(host, pod, labels, host.pod())
 
     @property
     def config(self) -> dict[str, Any]:
@@ -77,7 +77,8 @@ class Container:
         process.stdin.write(json.dumps(self.config))
         process.stdin.close()
         process.stdin = None
-        return Call(process)
+        self.calls.append(Call(process))
+        return self.calls[-1]
 
     def add(self) -> dict[str, Any]:
         """ADD, which must succeed: its result."""
@@ -96,7 +97,7 @@ class Container:
 
     def successor(self) -> "Container":
         """What a kubelet makes of the pod after a failure: another container, in another namespace."""
-        return Container.fresh(self.host, self.pod, self.labels)
+        return Container(self.host, self.pod, self.labels, self.host.pod(), self.calls)
 
 
 def refusal(said: Said) -> int:

@@ -4,6 +4,7 @@ What init writes to lies over the real folders in a mount namespace for each com
 /var/lib are empty folders. The run's own sandbox has a tmpfs on /run, so /run/tortie is private already.
 """
 
+import json
 import os
 import stat
 import subprocess
@@ -19,6 +20,16 @@ from agent.asking import status
 from tests.host import BIN, Said
 from tests.sandbox import Namespace, namespaces
 
+_OTHERS = """
+ip rule add from 192.0.2.1 lookup 99
+ip route add 192.0.2.0/24 via 172.30.0.254
+ipset create others hash:ip
+ipset add others 192.0.2.1
+iptables-nft -A FORWARD -m set --match-set others src -j DROP
+iptables-nft -t mangle -N OTHERS
+ip link add tortoise type dummy 2>/dev/null || ip link add tortoise type bridge
+"""
+"""What a machine has of its own."""
 _PRIVATE = """
 mount -n -t overlay overlay -o "lowerdir=/etc,upperdir=$1/etc,workdir=$1/work" /etc
 mount -n --bind "$1/opt" /opt
@@ -26,11 +37,18 @@ mount -n --bind "$1/var-lib" /var/lib
 shift
 exec "$@"
 """
-STATE = "/var/lib/tortie"
+_SHOWN = """
+for family in -4 -6; do ip $family rule; ip $family route show table all; done
+ip -br link
+ipset save
+sysctl net.ipv4.ip_forward net.ipv4.conf net.ipv6.conf 2>/dev/null
+for program in iptables-nft iptables-legacy ip6tables-nft ip6tables-legacy; do $program-save; done
+"""
+INIT = ("host", "init", "--pool", "10.65.0.0/16", "--node", "node-1", "--node-ip", "172.30.0.1")
+_AGENT = ("--node", "node-1", "--node-ip", "172.30.0.1")
 CONFLIST = "etc/cni/net.d/10-tortie.conflist"
 _FOLDERS = ("etc", "work", "opt", "var-lib")
 _RUN = Path("/run/tortie")
-_CONFIG = '{"cniVersion": "1.0.0", "name": "tortie", "type": "tortie", "policy": {"type": "k8s"}}'
 _LIMIT_S = 120
 _READY_S = 30
 _numbers = count()
@@ -51,6 +69,11 @@ class Machine:
         return self.place / "var-lib" / "tortie"
 
     @property
+    def datastore(self) -> str:
+        """Where init puts it."""
+        return "sqlite:///var/lib/tortie/tortie.db"
+
+    @property
     def conflist(self) -> Path:
         """Where runtimes look, from outside."""
         return self.place / CONFLIST
@@ -60,14 +83,17 @@ class Machine:
         inside = ("unshare", "-m", "sh", "-ec", _PRIVATE, "sh", str(self.place))
         return ("nsenter", f"--net={self.namespace.path}", *inside, *argv)
 
+    def environment(self) -> dict[str, str]:
+        """What programs here find in theirs."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("TORTIE_")}
+        return {**clean, "PATH": f"{BIN}:{clean['PATH']}:/usr/sbin:/sbin"}
+
     def run(self, *argv: str, env: dict[str, str] | None = None, stdin: str = "") -> Said:
         """Run a program here."""
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("TORTIE_")}
-        clean["PATH"] = f"{BIN}:{clean['PATH']}:/usr/sbin:/sbin"
         done = subprocess.run(
             self.command(*argv),
             input=stdin,
-            env={**clean, **(env or {})},
+            env={**self.environment(), **(env or {})},
             capture_output=True,
             text=True,
             check=False,
@@ -86,12 +112,13 @@ class Machine:
             raise AssertionError(f"tortiectl {' '.join(arguments)}: {said.err}{said.out}")
         return said.out
 
-    def start(self, *options: str) -> None:
-        """Start the agent by the command that a person would type, and return when it serves."""
-        datastore = ("--datastore", f"sqlite://{STATE}/tortie.db") if "--datastore" not in options else ()
-        argv = (str(BIN / "tortie-agent"), "--node", "node-1", "--node-ip", "172.30.0.1", *datastore, *options)
+    def start(self, *argv: str) -> None:
+        """Start the agent, by the command that init printed if it is given, and return when it serves."""
+        command = argv or (str(BIN / "tortie-agent"), *_AGENT, "--datastore", self.datastore)
         with (self.place / "agent.log").open("ab") as log:
-            self.agent = subprocess.Popen(self.command(*argv), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.agent = subprocess.Popen(
+                self.command(*command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment()
+            )
         limit = time.monotonic() + _READY_S
         while not (status(self.state / "agent.sock") or {}).get("ready"):
             if self.agent.poll() is not None or time.monotonic() > limit:
@@ -113,9 +140,13 @@ class Machine:
         return Namespace(name)
 
     def call(self, verb: str, container: str, netns: str = "") -> Said:
-        """The installed plugin."""
+        """The installed plugin, with the installed configuration."""
+        network = json.loads(self.conflist.read_text())
+        config = {"name": network["name"], "cniVersion": network["cniVersion"], **network["plugins"][0]}
         environment = {"CNI_COMMAND": verb, "CNI_CONTAINERID": container, "CNI_NETNS": netns, "CNI_IFNAME": "eth0"}
-        return self.run("/opt/cni/bin/tortie", env={**environment, "CNI_PATH": "/opt/cni/bin"}, stdin=_CONFIG)
+        return self.run(
+            "/opt/cni/bin/tortie", env={**environment, "CNI_PATH": "/opt/cni/bin"}, stdin=json.dumps(config)
+        )
 
     def files(self) -> dict[str, str]:
         """Every file, folder and link that isn't as on a machine without tortie: kind, mode, owner, content."""
@@ -127,29 +158,9 @@ class Machine:
 
     def kernel(self) -> set[str]:
         """What a node changes in the kernel, as its own tools show it."""
-        shown = {
-            f"{' '.join(argv)}: {line}"
-            for argv in (
-                ("ip", "rule"),
-                ("ip", "-6", "rule"),
-                ("ip", "route", "show", "table", "all"),
-                ("ip", "-6", "route", "show", "table", "all"),
-                ("ip", "-br", "link"),
-                ("ipset", "save"),
-                ("sh", "-c", "sysctl net.ipv4.ip_forward net.ipv4.conf net.ipv6.conf 2>/dev/null"),
-            )
-            for line in self.namespace.run(*argv).splitlines()
-        }
-        for family in ("iptables", "ip6tables"):
-            for backend in ("nft", "legacy"):
-                rules = self.namespace.run(f"{family}-{backend}-save").splitlines()
-                # A table's own chains without a rule are what is left of a table that was looked at.
-                shown |= {
-                    f"{family}-{backend}: {line}"
-                    for line in rules
-                    if line[0] not in "#*C" and not (line[0] == ":" and " ACCEPT " in line)
-                }
-        return shown
+        lines = self.namespace.run("sh", "-c", _SHOWN).splitlines()
+        # A table's own chains without a rule are what is left of a table that was looked at.
+        return {line for line in lines if not line.startswith(("#", "*", "COMMIT")) and " ACCEPT [" not in line}
 
 
 def _is_so(path: Path, what: str) -> bool:
@@ -176,6 +187,7 @@ def machines(place: Path, *, folders: Sequence[str] = ()) -> Iterator[Machine]:
         outside.ip(f"link add up1 type veth peer name up0 netns {inside.name}", "link set up1 up")
         inside.ip("link set up0 addrgenmode none", "link set up0 up")  # an address of its own would come late
         inside.ip("addr add 172.30.0.1/24 dev up0", "addr add fd30::1/64 dev up0 nodad")
+        inside.run("sh", "-ec", _OTHERS)
         machine = Machine(place, inside)
         try:
             yield machine

@@ -1,26 +1,26 @@
-"""`host init` makes a node of a machine, and `host remove` makes the machine as it was."""
+"""`host init` makes a node of a machine, with the real folders and the agent that it says how to start."""
 
+import shlex
 from pathlib import Path
 
 import pytest
 
-from tests.host_install.machine import machines
+from tests.host_install.machine import INIT, machines
 from tests.sandbox import needs_sandbox
 
 pytestmark = [needs_sandbox, pytest.mark.kernel]
-INIT = ("host", "init", "--pool", "10.65.0.0/16", "--node", "node-1", "--node-ip", "172.30.0.1")
+BOTH = (*INIT, "--pool", "fd65::/48")
 
 
-def test_a_node_is_made_has_pods_and_leaves_the_machine_as_it_was(tmp_path: Path) -> None:
+def test_the_agent_is_started_by_the_command_that_init_prints_and_pods_get_both_families(tmp_path: Path) -> None:
     with machines(tmp_path) as machine:
-        files, kernel = machine.files(), machine.kernel()
-        machine.done(*INIT, "--pool", "fd65::/48")
-        machine.start()
-        pod = machine.pod()
-        added = machine.call("ADD", "c1", pod.path)
+        said = machine.ctl(*BOTH)
+        (command,) = [line for line in said.err.splitlines() if "start it: " in line]
+        assert "no agent serves" in said.err
+        machine.start(*shlex.split(command.partition("start it: ")[2]))
+        assert machine.ctl(*BOTH).err == ""
+        added = machine.call("ADD", "c1", machine.pod().path)
         assert added.status == 0, added.out
-        assert machine.call("DEL", "c1", pod.path).status == 0
-        assert machine.kernel() != kernel
-        machine.done("host", "remove")
-        assert machine.files() == files
-        assert machine.kernel() == kernel
+        assert [one["address"][:4] for one in added.json["ips"]] == ["10.6", "fd65"]
+        moved = machine.ctl("host", "init", "--datastore", "sqlite:///opt/other.db")
+        assert "started with other options" in moved.err

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ipam.errors import HandleBusy
-from ipam.handles import Handles
+from ipam.handles import Handles, is_held, lock_of
 
 HOLD_AND_WAIT = """
 import asyncio, sys
@@ -100,6 +100,31 @@ async def test_another_process_is_waited_for_and_what_it_left_when_killed_is_see
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("intend", [True, False])
+async def test_what_killed_holders_left_is_told_once_nobody_holds_it(tmp_path: Path, intend: bool) -> None:
+    argv = [sys.executable, "-c", HOLD_AND_WAIT, str(tmp_path), "a", "intend" if intend else "no"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        if other.stdout is None:
+            pytest.fail("no pipe")
+        assert other.stdout.readline() == "held\n"
+        assert is_held(lock_of(tmp_path, "a"))
+        assert Handles(tmp_path).abandoned() == []
+        other.kill()
+        other.wait()
+    assert not is_held(lock_of(tmp_path, "a"))
+    assert Handles(tmp_path).abandoned() == (["a"] if intend else [])
+    assert len(list(tmp_path.iterdir())) == (1 if intend else 0)
+
+
+async def test_a_look_at_a_handle_keeps_nobody_from_it(tmp_path: Path) -> None:
+    assert not is_held(lock_of(tmp_path, "a"))
+    async with Handles(tmp_path).hold("a", wait_s=0) as hold:
+        assert is_held(lock_of(tmp_path, "a"))
+        assert is_held(lock_of(tmp_path, "a"))
+        hold.settle()
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_a_lock_won_on_a_file_that_was_removed_meanwhile_is_no_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,3 +167,14 @@ asyncio.run(main())
     processes = [subprocess.Popen(argv) for _ in range(4)]
     assert [process.wait() for process in processes] == [0] * 4
     assert (tmp_path / "counter").read_text() == "240"
+
+
+async def test_abandoned_locks_say_whose_writes_may_be_in_flight_and_those_that_say_nothing_go(tmp_path: Path) -> None:
+    handles = Handles(tmp_path)
+    async with handles.hold("net:unsettled:eth0") as hold:
+        hold.intend()
+    (tmp_path / "empty").touch()
+    async with handles.hold("net:held:eth0") as hold:
+        hold.intend()
+        assert handles.abandoned() == ["net:unsettled:eth0"]
+        assert len(list(tmp_path.iterdir())) == 2
