@@ -26,7 +26,7 @@ from agent.health import Health
 from agent.identity import NodeObject
 from agent.options import Options
 from agent.publish import Publisher
-from agent.reboot import forget_half_written, free_what_a_reboot_took
+from agent.reboot import free_what_a_reboot_took
 from agent.refresh import Refresher
 from agent.routes import RouteKeeper
 from agent.sync import KindSync
@@ -202,7 +202,6 @@ class Agent:
         log.info("in sync; %d differences from what the kernel had", len(found))
 
     async def _finish_what_was_left(self) -> None:
-        forget_half_written(self._options.state / "attachments", self._options.state / "journal")
         await _until_the_store_answers("free what a reboot took", self._free_what_a_reboot_took)
         await undo_incomplete(self._node)  # what is busy now is left to `undo_until_done`
         await undo_abandoned(self._node)

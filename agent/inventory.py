@@ -90,6 +90,10 @@ def _records(state: Path) -> tuple[tuple[Record, ...], tuple[Record, ...], tuple
     strange = []
     for folder, into in zip((state / "attachments", state / "journal"), found, strict=True):
         for path in _files(folder):
+            if path.suffix == ".tmp":
+                if not is_held(state / "handles" / path.stem):
+                    strange.append(Leftover("file", str(path), "half of a record"))
+                continue
             try:
                 into.append(msgspec.json.decode(path.read_bytes(), type=Record))
             except FileNotFoundError:
@@ -116,6 +120,9 @@ def _locks(folder: Path, owners: set[str]) -> Iterator[Leftover]:
 
 def _tombstones(folder: Path) -> Iterator[Leftover]:
     for path in _files(folder):
+        if path.suffix == ".tmp":
+            yield Leftover("file", str(path), "half of a DEL, whose relay was killed")
+            continue
         attachment = _attachment(path)
         what = f"tombstone of {attachment.handle}" if attachment is not None else str(path)
         yield Leftover("file", what, "no agent has carried out this DEL" if attachment is not None else "is no DEL")

@@ -5,13 +5,11 @@
 
 Runtimes forget their pods when a machine dies (k8s#57280: networks ran out of addresses after reboots). Records aren't
 synced to disk, addresses are: so what the store says is this node's and no record names is freed, too. Within one boot
-nothing of this is done: a link that is gone was removed by somebody, and its pod's DEL will come (`upkeep.free_lost`).
+nothing of this is done: a link that is gone was removed by somebody, and its pod's DEL will come.
 """
 
 import logging
 import os
-import time
-from contextlib import suppress
 from pathlib import Path
 
 from agent import files
@@ -26,8 +24,6 @@ from kernel.errors import KernelError, NotANamespace
 from kernel.links import host_interface
 
 log = logging.getLogger(__name__)
-
-_ABANDONED_S = 60.0
 
 
 async def free_what_a_reboot_took(node: Node, state: Path) -> int:
@@ -53,18 +49,11 @@ async def free_what_a_reboot_took(node: Node, state: Path) -> int:
     return gone
 
 
-def forget_half_written(*folders: Path) -> None:
-    """Remove temporary files that a process which was killed left; one that is new may be somebody's."""
-    for path in (path for folder in folders for path in folder.glob("*.tmp")):
-        with suppress(OSError):
-            if path.stat().st_mtime + _ABANDONED_S < time.time():
-                path.unlink()
-
-
 async def _known(node: Node) -> list[Attachment]:
     """Every attachment that files or the store name."""
     handles = {record.attachment.handle for record in node.records.all()}
     handles |= await node.allocator.handles()
+    handles |= set(node.handles.abandoned())
     return [Attachment(*handle.split(":")) for handle in sorted(handles) if is_attachments(handle)]
 
 

@@ -77,6 +77,9 @@ async def undo_incomplete(node: Node) -> int:
 
 async def undo_abandoned(node: Node) -> None:
     """Undo what attachments without a record may have in the store: their ADD or DEL died with a write in flight."""
+    for path, lock in node.records.half_written():
+        if not node.handles.is_held(lock):  # who writes a record holds its handle
+            path.unlink(missing_ok=True)
     for handle in node.handles.abandoned():
         parts = handle.split(":")
         if not is_attachments(handle) or node.records.has_handle(handle):

@@ -9,7 +9,6 @@ a machine that lost power has no pods left that a record could be about, and `ag
 """
 
 import errno
-import hashlib
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,7 @@ from cni.config import Attachment
 from cni.delegate import Delegated
 from cni.result import DNS
 from ipam.block import Held
+from ipam.handles import lock_name
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +134,10 @@ class Records:
         """Every journal entry."""
         return _read_all(self._journal)
 
+    def half_written(self) -> list[tuple[Path, str]]:
+        """What processes left that died while they wrote, each with the name of its handle's lock."""
+        return [(path, path.stem) for folder in (self._attachments, self._journal) for path in folder.glob("*.tmp")]
+
     def drop(self, attachment: Attachment) -> None:
         """Forget a journal entry: its removal is finished."""
         (self._journal / _key(attachment.handle)).unlink(missing_ok=True)
@@ -146,7 +150,7 @@ def _parsed(address: str) -> IPv4Address | IPv6Address:
 
 
 def _key(handle: str) -> str:
-    return hashlib.sha256(handle.encode()).hexdigest()[:40] + ".json"
+    return lock_name(handle) + ".json"
 
 
 def _write(path: Path, record: Record) -> None:

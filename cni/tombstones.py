@@ -1,11 +1,14 @@
 """DELs that came while no agent answered, left by the relay in a folder beside the agent's socket.
 
 The agent replays them at start, now and then, and before an ADD of the same attachment. A tombstone is the relay's
-request; replaying it twice is harmless.
+request; replaying it twice is harmless. A relay that is killed while it writes one leaves half of it under another
+name: its DEL was not answered, so the runtime asks again.
 """
 
+import contextlib
 import logging
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +23,9 @@ from kernel.errors import KernelError
 
 log = logging.getLogger(__name__)
 
+_WRITTEN_S = 10.0
+"""A relay takes less than a millisecond; one that comes back later than this finds its file gone, and answers 11."""
+
 
 class Tombstones:
     """The tombstones beside one socket."""
@@ -30,6 +36,8 @@ class Tombstones:
     async def replay(self, node: Node, only: Attachment | None = None) -> int:
         """Carry out every DEL that was left (or one attachment's only); gives how many could not be."""
         left = 0
+        if only is None:
+            self._remove_half_written()
         for path, attachment in list(self._all()):
             if only is not None and attachment != only:
                 continue
@@ -51,6 +59,12 @@ class Tombstones:
             return sorted(name for name in os.listdir(self._folder) if name.endswith(".del"))
         except FileNotFoundError:
             return []
+
+    def _remove_half_written(self) -> None:
+        for path in self._folder.glob("*.tmp"):
+            with contextlib.suppress(FileNotFoundError):
+                if abs(time.time() - path.stat().st_mtime) > _WRITTEN_S:
+                    path.unlink()
 
     def _all(self) -> Iterator[tuple[Path, Attachment]]:
         for name in self._names():

@@ -32,7 +32,7 @@ _NO = 1
 _SHOWN = 5
 _OF_STATE = ("attachments", "journal", "handles")
 _SOCKETS = ("agent.sock", "ipam.sock")
-_DATABASE_PARTS = ("", "-journal", "-wal", "-shm")
+_DATABASE_PARTS = ("-journal", "-wal", "-shm")
 
 
 async def remove(state: Path, socket: Path, tell: Tell, *, force: bool, purge: bool) -> bool:
@@ -152,7 +152,8 @@ def _remove_file(path: str, tell: Tell) -> bool:
 
 def _remove_database(path: Path, tell: Tell) -> None:
     for part in _DATABASE_PARTS:
-        _remove_file(f"{path}{part}", tell)
+        files.remove(Path(f"{path}{part}"))
+    _remove_file(str(path), tell)
 
 
 def _remove_state(state: Path, socket: Path, tell: Tell) -> None:

@@ -84,6 +84,14 @@ async def test_own_blocks_are_blackholes(world: Keeper, tmp_path: Path) -> None:
     assert world.kernel.routes == {GATEWAY, route("10.65.0.0/26")}
 
 
+async def test_a_block_of_one_address_leaves_the_way_to_its_pods_route(world: Keeper, tmp_path: Path) -> None:
+    await world.store.create(pool("p", "10.65.0.1/32", block_size=32))
+    async with Handles(tmp_path).hold("h") as hold:
+        await world.allocator.assign(Owner("h", "node-1"), Wanted((4,)), hold)
+    await world.keeper.apply()
+    assert world.kernel.routes == {GATEWAY}
+
+
 async def test_routes_follow_nodes_that_change_and_go(world: Keeper) -> None:
     world.nodes(other("node-2", "172.30.0.2", blocks=("10.65.0.64/26",)))
     await world.keeper.apply()

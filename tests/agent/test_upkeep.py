@@ -150,6 +150,22 @@ def test_an_intent_with_a_record_or_of_a_hand_is_left_alone(world: World) -> Non
     assert len(list(world.state.glob("handles/*"))) == 2
 
 
+@needs_sandbox
+@pytest.mark.kernel
+def test_half_of_a_record_goes_unless_somebody_is_writing_it(world: World) -> None:
+    async def scenario(running: Running) -> list[str]:
+        await half_done(running)
+        (record,) = world.state.glob("attachments/*.json")
+        record.with_suffix(".tmp").write_text("ha")
+        (world.state / "journal" / "of-the-dead.tmp").write_text("lf")
+        async with running.node.handles.hold(ATTACHMENT.handle):
+            await undo_abandoned(running.node)
+            return sorted(path.suffix for path in (world.state / "attachments").iterdir())
+
+    assert world.run(scenario) == [".json", ".tmp"]
+    assert list((world.state / "journal").iterdir()) == []
+
+
 async def test_chains_and_sets_of_a_group_without_pods_go_after_a_while_and_not_at_once() -> None:
     node = Node()
     node.compiler.set_policy(DB_FROM_API)

@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -166,6 +167,20 @@ def test_an_add_carries_out_its_own_tombstone_first(world: World) -> None:
 
     owned, left = world.run(scenario)
     assert (owned, left) == (["net:c1:eth0"] * 2, 0)
+
+
+def test_half_of_a_tombstone_goes_once_its_relay_cannot_be_writing_it_any_more(world: World) -> None:
+    folder = world.state / "tombstones"
+    folder.mkdir()
+    for name in ("new.del.tmp", "old.del.tmp"):
+        (folder / name).write_bytes(b"CNI_COMMA")
+    os.utime(folder / "old.del.tmp", (time.time() - 60, time.time() - 60))
+
+    async def scenario(running: Running) -> None:
+        await Tombstones(world.state / "cni.sock").replay(running.node)
+
+    world.run(scenario)
+    assert [path.name for path in folder.iterdir()] == ["new.del.tmp"]
 
 
 def test_a_tombstone_that_was_carried_out_while_its_handle_was_busy_is_not_carried_out_again(world: World) -> None:

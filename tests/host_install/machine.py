@@ -116,7 +116,9 @@ class Machine:
         """Start the agent, by the command that init printed if it is given, and return when it serves."""
         command = argv or (str(BIN / "tortie-agent"), *_AGENT, "--datastore", self.datastore)
         with (self.place / "agent.log").open("ab") as log:
-            self.agent = subprocess.Popen(self.command(*command), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.agent = subprocess.Popen(
+                self.command(*command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment()
+            )
         limit = time.monotonic() + _READY_S
         while not (status(self.state / "agent.sock") or {}).get("ready"):
             if self.agent.poll() is not None or time.monotonic() > limit:
