@@ -4,7 +4,7 @@
              may be configured if it is refused
              host end: alias, settings, up                    inner end: lo and eth0 up, index and MAC
     connect  pod: addresses, link route to the gateway, defaults by it, permanent neighbours (a head start only)
-             host: fe80:: gateway address (for IPv6), a route to each address, ARP proxy for 169.254.1.1 without its delay
+             host: fe80:: gateway address where IPv6 is, a route to each address, ARP proxy for 169.254.1.1
     retire   host end down and into the reaper's group: its routes go with it
 
 The host end has no static neighbour for the pod: a chained plugin may change the pod's MAC, so one ARP or ND on first
