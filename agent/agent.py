@@ -26,6 +26,7 @@ from agent.health import Health
 from agent.identity import NodeObject
 from agent.options import Options
 from agent.publish import Publisher
+from agent.reboot import free_what_a_reboot_took
 from agent.refresh import Refresher
 from agent.routes import RouteKeeper
 from agent.sync import KindSync
@@ -201,10 +202,14 @@ class Agent:
         log.info("in sync; %d differences from what the kernel had", len(found))
 
     async def _finish_what_was_left(self) -> None:
+        await _until_the_store_answers("free what a reboot took", self._free_what_a_reboot_took)
         await undo_incomplete(self._node)  # what is busy now is left to `undo_until_done`
         await undo_abandoned(self._node)
         await pay_once(self._node, self._tombstones)
         await _until_the_store_answers("publish endpoints", self._reconcile)
+
+    async def _free_what_a_reboot_took(self) -> None:
+        await free_what_a_reboot_took(self._node, self._options.state)
 
     async def _reconcile(self) -> None:
         await self._publisher.reconcile(self._records())

@@ -2,7 +2,8 @@
 
     10.65.0.2/32 dev tort...        a local pod, from its record (made by ADD; here for repair)
     10.65.0.0/26 blackhole          an own block: an address nobody has must not leave by the default route; but not
-                                    where another plugin's link has some of it, by the shorter route of that link
+                                    where another plugin's link has some of it, by the shorter route of that link,
+                                    nor for a block of one address, whose pod's route has the same destination
     10.65.0.64/26 via 172.30.0.2    another node's block, by its underlay address of the same family
     10.1.2.0/24 via 172.30.0.2      another node's own CIDR, whose addresses another IPAM plugin gives
     10.65.0.7/32 via 172.30.0.2     an address that another node borrowed
@@ -117,7 +118,9 @@ class RouteKeeper:
             if known is None or known[0] != node.revision:
                 known = self._by_node[name] = (node.revision, tuple(_by_node(node)))
             yield from known[1]
-        yield from (Route(network) for network in self._allocator.networks() - self._allocator.on_links())
+        own = self._allocator.networks() - self._allocator.on_links()
+        # A blackhole for a block of one address would stand where its pod's route is to go.
+        yield from (Route(network) for network in own if network.prefixlen < network.max_prefixlen)
 
     def _change(self, added: Iterable[Route], removed: Iterable[Route]) -> set[Route]:
         """Remove, then add each; gives those that were refused."""

@@ -304,7 +304,7 @@ def told(error: Exception) -> CniError:
         case delegate.DelegateFailed():
             return error.told
         case OutsidePools():
-            return InvalidConfig("an address was asked for that no pool has", str(error))
+            return InvalidConfig("ipam.subnet, ipam.ranges or a request names what no pool has", str(error))
         case NotEnforced():
             return TryAgainLater("the pod's policy is not in force", error.reason)
         case KernelError():

@@ -39,6 +39,7 @@ async def collect(node: Node, call: Call) -> None:
     for attachment in await _known(node, network, failures) - valid:
         try:
             async with node.handles.hold(attachment.handle, wait_s=0) as hold:
+                node.freed.pop(attachment.handle, None)  # whatever a DEL freed once, the store has something now
                 await remove(node, attachment, hold)
             log.info("collected %s, which its runtime doesn't know", attachment.handle)
         except HandleBusy:

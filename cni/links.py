@@ -4,7 +4,7 @@
              may be configured if it is refused
              host end: alias, settings, up                    inner end: lo and eth0 up, index and MAC
     connect  pod: addresses, link route to the gateway, defaults by it, permanent neighbours (a head start only)
-             host: fe80:: gateway address, a route to each address, ARP proxy for 169.254.1.1 without its delay
+             host: fe80:: gateway address where IPv6 is, a route to each address, ARP proxy for 169.254.1.1
     retire   host end down and into the reaper's group: its routes go with it
 
 The host end has no static neighbour for the pod: a chained plugin may change the pod's MAC, so one ARP or ND on first
@@ -25,6 +25,7 @@ from kernel.podlink import Address
 from kernel.podview import FoundRoute
 
 _HOST_SETTINGS = {podlink.IPV4_FORWARDING: 1, podlink.IPV4_SEND_REDIRECTS: 0}
+_IPV6_SETTINGS = ("disable_ipv6", "accept_ra")
 _GATEWAY_ROUTE = ip_network(f"{GATEWAY_IPV4}/32")
 _EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 _BEHIND_OTHERS = 1024
@@ -100,12 +101,12 @@ class HostLinks:
             if error.code == errno.EEXIST:
                 raise Taken(podview.link(self._making, name)) from None
             raise
-        configured = [podlink.configure_host_end(name, wanted.alias, _HOST_SETTINGS), podlink.get_link(name)]
-        (host,) = self._making.transact(configured)
-        for setting in ("disable_ipv6", "accept_ra"):
-            path = f"net/ipv6/conf/{name}/{setting}"
-            if sysctl.read(path):  # a kernel without IPv6 has no such file
-                sysctl.write(path, "0")
+        # Neither a kernel without IPv6 nor a link whose MTU is too small for it has such settings.
+        ipv6 = bool(sysctl.read(f"net/ipv6/conf/{name}/{_IPV6_SETTINGS[0]}"))
+        configure = podlink.configure_host_end(name, wanted.alias, _HOST_SETTINGS, ipv6=ipv6)
+        (host,) = self._making.transact([configure, podlink.get_link(name)])
+        for setting in _IPV6_SETTINGS if ipv6 else ():
+            sysctl.write(f"net/ipv6/conf/{name}/{setting}", "0")
         (pod,) = inside.transact([podlink.bring_up("lo"), podlink.bring_up(interface), podlink.get_link(interface)])
         link, mac = podlink.link_of(pod.body)
         return Pair(podlink.link_of(host.body)[0].index, link.index, mac)
@@ -173,8 +174,9 @@ def _pod_messages(
 
 
 def _host_messages(index: int, addresses: tuple[Address, ...]) -> list[Message]:
+    ipv6 = any(address.version == 6 for address in addresses)
     return [
-        podlink.add_address(index, GATEWAY_IPV6, 64),
+        *([podlink.add_address(index, GATEWAY_IPV6, 64)] if ipv6 else []),
         *(podlink.add_host_route(index, host_network(address)) for address in addresses),
         podlink.add_proxy_neighbour(index, GATEWAY_IPV4),
         podlink.answer_arp_at_once(index),

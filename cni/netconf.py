@@ -8,7 +8,8 @@ plugins' host-local (subnet, ranges, routes); projectcalico/calico cni-plugin/pk
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import msgspec
@@ -240,11 +241,22 @@ def _converted(document: Mapping[str, Any]) -> Netconf:
         raise InvalidConfig("the network configuration has a wrong key", str(error)) from None
     if config.mtu and config.mtu not in _MTU_RANGE:
         raise InvalidConfig(f"mtu {config.mtu} is no MTU", "0 lets tortie choose; otherwise 68 to 65535")
+    _check_routes(config.ipam.routes)
     try:
         _check_args(config.args.cni)
     except Invalid as error:
         raise InvalidConfig("the network configuration has a wrong key", str(error.below("args.cni"))) from None
     return config
+
+
+def _check_routes(routes: Sequence[Route]) -> None:
+    for index, route in enumerate(routes):
+        try:
+            ip_network(route.dst, strict=False)
+            if route.gw:
+                ip_address(route.gw)
+        except ValueError as error:
+            raise InvalidConfig(f"ipam.routes[{index}] is no route", str(error)) from None
 
 
 def _check_args(args: CniArgs) -> None:

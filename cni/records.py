@@ -5,7 +5,7 @@
 
 KEY is a hash of (network, container id, interface). A file appears whole or not at all (written beside, then renamed);
 moving one into the journal is a single rename, so an attachment is never in neither place. Nothing is synced to disk:
-a machine that lost power has no pods left that a record could be about, and reclaim frees their addresses.
+a machine that lost power has no pods left that a record could be about, and `agent.reboot` frees their addresses.
 """
 
 import errno

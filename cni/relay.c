@@ -200,15 +200,15 @@ static int connect_to(const char *path, int wait_s) {
     return fd;
 }
 
-/* The descriptors go with the length; the rest follows. */
+/* The descriptors go with the first bytes. Small requests go whole in one message: the agent wakes once. */
 static int send_request(int fd, const struct buffer *request, const int *fds, int count) {
     uint32_t length = (uint32_t)request->length;
-    struct iovec part = {&length, sizeof length};
+    struct iovec parts[] = {{&length, sizeof length}, {request->data, request->length}};
     union {
         char space[CMSG_SPACE(FDS_MAX * sizeof(int))];
         struct cmsghdr align;
     } control = {{0}};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
     if (count) {
         message.msg_control = control.space, message.msg_controllen = CMSG_SPACE((size_t)count * sizeof *fds);
         struct cmsghdr *header = CMSG_FIRSTHDR(&message);
@@ -216,8 +216,9 @@ static int send_request(int fd, const struct buffer *request, const int *fds, in
         header->cmsg_len = CMSG_LEN((size_t)count * sizeof *fds);
         memcpy(CMSG_DATA(header), fds, (size_t)count * sizeof *fds);
     }
-    if (sendmsg(fd, &message, MSG_NOSIGNAL) != sizeof length) return -1;
-    for (size_t sent = 0; sent < request->length;) {
+    ssize_t first = sendmsg(fd, &message, MSG_NOSIGNAL);
+    if (first < (ssize_t)sizeof length) return -1;
+    for (size_t sent = (size_t)first - sizeof length; sent < request->length;) {
         ssize_t n = send(fd, request->data + sent, request->length - sent, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) return -1;

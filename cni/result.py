@@ -12,7 +12,7 @@ Sources: CNI SPEC 0.2.0, 0.4.0, 1.0.0, 1.1.0, "Result"; containernetworking/cni 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
@@ -186,9 +186,9 @@ def _family(text: str) -> int:
 
 
 def without_nulls(value: object) -> object:
-    """JSON's null where Go writes a nil slice or pointer: as if the key weren't there."""
-    if isinstance(value, Mapping):
+    """JSON's null, where Go writes a nil slice or pointer: as if the key weren't there."""
+    if isinstance(value, dict):
         return {key: without_nulls(one) for key, one in value.items() if one is not None}
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if isinstance(value, list):
         return [without_nulls(one) for one in value]
     return value

@@ -53,18 +53,18 @@ class Tombstones:
                 log.warning("the DEL of %s waits: %s", attachment.handle, error)
         return left
 
-    def _remove_half_written(self) -> None:
-        for path in self._folder.glob("*.tmp"):
-            with contextlib.suppress(FileNotFoundError):
-                if abs(time.time() - path.stat().st_mtime) > _WRITTEN_S:
-                    path.unlink()
-
     def _names(self) -> list[str]:
         # Every ADD looks here, and mostly at nothing: os.listdir takes a tenth of what Path.glob does.
         try:
             return sorted(name for name in os.listdir(self._folder) if name.endswith(".del"))
         except FileNotFoundError:
             return []
+
+    def _remove_half_written(self) -> None:
+        for path in self._folder.glob("*.tmp"):
+            with contextlib.suppress(FileNotFoundError):
+                if abs(time.time() - path.stat().st_mtime) > _WRITTEN_S:
+                    path.unlink()
 
     def _all(self) -> Iterator[tuple[Path, Attachment]]:
         for name in self._names():

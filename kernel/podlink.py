@@ -108,19 +108,18 @@ def bring_up(name: str) -> Message:
     return Message(_SETLINK, 0, _IFINFO.pack(0, 0, 0, _IFF_UP, _IFF_UP) + batch.text(_IFLA_IFNAME, name), f"{name} up")
 
 
-def configure_host_end(name: str, alias: str, ipv4_conf: Mapping[int, int]) -> Message:
+def configure_host_end(name: str, alias: str, ipv4_conf: Mapping[int, int], *, ipv6: bool = True) -> Message:
     """Bring the host end up with its alias and settings, and without a link-local address of its own making.
 
-    `ipv4_conf` is by IPV4_DEVCONF_* number: per-link IPv4 sysctls in the same message, not by way of /proc.
+    `ipv4_conf` is by IPV4_DEVCONF_* number: per-link IPv4 sysctls in the same message, not by way of /proc. `ipv6`
+    says whether the link has IPv6 at all; where it hasn't, the kernel refuses the whole message for a setting of it.
     """
     conf = batch.nested(_IFLA_INET_CONF, *(batch.u32(key, value) for key, value in ipv4_conf.items()))
-    families = batch.nested(
-        _IFLA_AF_SPEC,
-        batch.nested(_AF_INET, conf),
-        batch.nested(_AF_INET6, batch.u8(_IFLA_INET6_ADDR_GEN_MODE, _ADDR_GEN_MODE_NONE)),
-    )
+    families = [batch.nested(_AF_INET, conf)]
+    if ipv6:
+        families.append(batch.nested(_AF_INET6, batch.u8(_IFLA_INET6_ADDR_GEN_MODE, _ADDR_GEN_MODE_NONE)))
     body = _IFINFO.pack(0, 0, 0, _IFF_UP, _IFF_UP) + batch.text(_IFLA_IFNAME, name)
-    body += batch.text(_IFLA_IFALIAS, alias) + families
+    body += batch.text(_IFLA_IFALIAS, alias) + batch.nested(_IFLA_AF_SPEC, *families)
     return Message(_SETLINK, 0, body, f"host end {name}")
 
 

@@ -107,6 +107,15 @@ class Host:
 
     def start(self, *options: str, env: Mapping[str, str] | None = None) -> None:
         """Start the agent, and return when it serves."""
+        agent = self.begin(*options, env=env)
+        limit = time.monotonic() + _READY_S
+        while not self.status().get("ready"):
+            if agent.poll() is not None or time.monotonic() > limit:
+                raise AssertionError(f"the agent doesn't serve: {self.log()[-1500:]}")
+            time.sleep(0.05)
+
+    def begin(self, *options: str, env: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
+        """Start the agent."""
         addresses = [word for address in INSIDE for word in ("--node-ip", address)]
         with (self.place / "agent.log").open("ab") as log:
             self.agent = subprocess.Popen(
@@ -121,11 +130,7 @@ class Host:
                 stderr=log,
                 env={**os.environ, **(env or {})},
             )
-        limit = time.monotonic() + _READY_S
-        while not self.status().get("ready"):
-            if self.agent.poll() is not None or time.monotonic() > limit:
-                raise AssertionError(f"the agent doesn't serve: {self.log()[-1500:]}")
-            time.sleep(0.05)
+        return self.agent
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """End the agent, if it runs."""

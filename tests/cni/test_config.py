@@ -82,6 +82,8 @@ def test_a_wrong_environment_is_refused_by_name(environment: dict[str, str], cod
             "ipam.ranges[0][0].rangeStart",
             id="a range that ends before it starts",
         ),
+        pytest.param({"ipam": {"routes": [{"dst": "x"}]}}, 7, "ipam.routes[0]", id="a route that is none"),
+        pytest.param({"ipam": {"routes": [{"dst": "::/0", "gw": "x"}]}}, 7, "ipam.routes[0]", id="no next hop"),
         pytest.param({"ipam": {"subnet": "10.0.0.0/31"}}, 7, "too small", id="a subnet without room for a gateway"),
         pytest.param({"prevResult": {"ips": ["10.0.0.1"]}}, 7, "prevResult can't be read", id="a result of words"),
         pytest.param({"mtu": "big"}, 7, "mtu", id="an MTU that is no number"),

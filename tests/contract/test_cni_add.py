@@ -1,11 +1,13 @@
 """ADD: an interface or an error, never both; the state's key; many at once."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from tests.contract.test_cni_results import BOTH
 from tests.contract.ways import Way, addresses, failure, interfaces, refused, silent, soon, wiring
+from tests.host import hosts
 from tests.sandbox import needs_sandbox
 
 pytestmark = [needs_sandbox, pytest.mark.kernel]
@@ -114,3 +116,16 @@ def test_an_add_that_can_get_no_address_leaves_nothing(way: Way, ipam: dict[str,
     assert failure(said)["code"] in codes, said.out
     assert way.nothing_left()
     assert silent(way.call("DEL", pod, way.config(ipam={"type": "tortie-ipam"})))
+
+
+def test_a_pool_whose_blocks_are_single_addresses_serves(tmp_path: Path) -> None:
+    with hosts(tmp_path) as host:
+        spec = {"cidr": "10.66.0.0/30", "blockSize": 32, "assignmentMode": "Manual"}
+        host.apply({"apiVersion": "tortie.dev/v1", "kind": "IPPool", "metadata": {"name": "single"}, "spec": spec})
+        way = Way("relay", host)
+        for _ in range(2):
+            pod = way.pod()
+            result = way.add(pod, way.config(ipam={"type": "tortie-ipam", "ipv4_pools": ["single"]}))
+            assert addresses(pod) == [result["ips"][0]["address"]]
+            assert silent(way.call("CHECK", pod, way.config(prevResult=result)))
+        way.close()

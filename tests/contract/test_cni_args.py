@@ -6,7 +6,7 @@ from itertools import count
 import pytest
 
 from tests.contract.test_cni_results import BOTH
-from tests.contract.ways import Document, Way, addresses, failure, interfaces, refused, silent
+from tests.contract.ways import Document, Way, addresses, failure, interfaces, refused, silent, soon
 from tests.sandbox import needs_sandbox
 
 pytestmark = [needs_sandbox, pytest.mark.kernel]
@@ -115,8 +115,8 @@ def test_an_address_that_another_has_is_refused(way: Way, ask: Asking) -> None:
     body = failure(way.call("ADD", other, way.config(**keys), args=args))
     assert ipv4 in body["msg"] + body["details"]
     assert way.owned() == [f"net:{pod.container}:eth0"]
-    assert interfaces(other) == []
-    assert len(way.host_ends()) == 1
+    assert soon(lambda: interfaces(other), []) == []
+    assert soon(lambda: len(way.host_ends()), 1) == 1
 
 
 @by_address

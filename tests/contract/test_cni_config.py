@@ -177,9 +177,18 @@ def test_an_mtu_that_is_none_is_refused(way: Way, mtu: object) -> None:
     assert way.nothing_left()
 
 
-def test_an_mtu_is_honoured(way: Way) -> None:
-    result = way.add(way.pod(), way.config(mtu=1350))
-    assert [one["mtu"] for one in result["interfaces"]] == [1350, 1350]
+@pytest.mark.parametrize("mtu", [68, 1279, 1280, 1350, 9000, 65535])
+def test_an_mtu_is_honoured(way: Way, mtu: int) -> None:
+    pod = way.pod()
+    result = way.add(pod, way.config(mtu=mtu))
+    assert [one["mtu"] for one in result["interfaces"]] == [mtu, mtu]
+    assert [row["mtu"] for row in way.host.shown("link", "show", "eth0", where=pod.namespace)] == [mtu]
+    assert silent(way.call("CHECK", pod, way.config(mtu=mtu, prevResult=result)))
+
+
+def test_an_mtu_too_small_for_the_ipv6_that_is_asked_for_is_refused(way: Way) -> None:
+    refused(way.call("ADD", way.pod(), way.config(mtu=1279, ipam={"assign_ipv6": True})), 7, "mtu 1279")
+    assert way.nothing_left()
 
 
 def _calico() -> Document:

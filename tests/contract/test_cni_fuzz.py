@@ -22,11 +22,18 @@ _EXAMPLES = {"relay": 120, "down": 60, "python": 20, "alone": 15}
 """The C relay takes milliseconds, Python's start 0.2 to 0.5 s."""
 _UNFORESEEN = 999
 
-_WORDS = ("10.65.0.9", "eth0", "1.1.0", "0.2.0", "", "true", "../x", "\0", "é" * 200)
+_WORDS = (
+    *("10.65.0.9", "10.65.0.0/16", "fd65::9/64", "0.0.0.0/0", "10.65.0.300", "02:00:5e:10:20:30", "eth0", "c1", "true"),
+    *("1.1.0", "0.2.0", "", "../x", "\0", "é" * 200, "tortie-ipam", "host-local"),
+)
+_FIELDS = (
+    *("dst", "gw", "address", "interface", "name", "sandbox", "mac", "subnet", "rangeStart", "rangeEnd", "gateway"),
+    *("key", "value", "servers", "nameservers", "containerID", "ifname", "ip", "routes", "labels", "scope", "table"),
+)
 _texts = st.text(max_size=20) | st.sampled_from(_WORDS)
 _values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | _texts,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_texts, inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_texts | st.sampled_from(_FIELDS), inner, max_size=3),
     max_leaves=8,
 )
 _KEYS = (
@@ -38,10 +45,18 @@ _IPAM_KEYS = (
     *("ranges", "routes", "type"),
 )
 _RESULT_KEYS = ("cniVersion", "interfaces", "ips", "routes", "dns", "ip4", "ip6")
+_rows = st.lists(st.dictionaries(st.sampled_from(_FIELDS), _values, max_size=4), max_size=2)
+"""What most keys want to hold: a list of objects with some of the right fields."""
+
+
+def _ipam(keys: Document) -> Document:
+    return {"ipam": keys}
+
+
 _changes = (
     st.dictionaries(st.sampled_from(_KEYS), _values, min_size=1, max_size=3)
-    | st.dictionaries(st.sampled_from(_IPAM_KEYS), _values, min_size=1, max_size=3).map(lambda keys: {"ipam": keys})
-    | st.dictionaries(st.sampled_from(_RESULT_KEYS), _values, max_size=4).map(lambda keys: {"prevResult": keys})
+    | st.dictionaries(st.sampled_from(_IPAM_KEYS), _values | _rows, min_size=1, max_size=3).map(_ipam)
+    | st.dictionaries(st.sampled_from(_RESULT_KEYS), _values | _rows, max_size=4).map(lambda keys: {"prevResult": keys})
     | st.dictionaries(st.sampled_from(["ips", "mac", "dns"]), _values).map(lambda keys: {"runtimeConfig": keys})
     | st.dictionaries(st.sampled_from(["ips", "mac", "labels"]), _values).map(lambda keys: {"args": {"cni": keys}})
 )

@@ -43,9 +43,10 @@ CODES = {
     50: "not available",
     51: "not available, and pods that run are hurt",
     100: "CHECK found something wrong",
+    101: "GC could not remove everything",
     999: "unforeseen",
 }
-"""Every code that tortie may answer with: SPEC 1.1.0 section 5, the reference plugins' 8 and 999, and CHECK's own."""
+"""Every code that tortie may answer with: SPEC 1.1.0 section 5, the reference plugins' 8 and 999, and our own."""
 
 LIMIT_S = 60.0
 """No call hangs: the agent's own waits end before (ADD's gate after 10 s, a busy handle after 30)."""
@@ -73,7 +74,7 @@ class Way:
     id: WayId
     host: Host
     pods: list[Pod] = field(default_factory=list)
-    _added: dict[tuple[str, str, str, str], Document] = field(default_factory=dict)
+    _added: dict[tuple[str, str, str, bool], tuple[Document, dict[str, str]]] = field(default_factory=dict)
 
     @property
     def has_agent(self) -> bool:
@@ -137,7 +138,7 @@ class Way:
         environment = {**self.variables(command, pod, interface, args), **variables}
         said = self.run(environment, json.dumps(document), ipam=ipam)
         if command == "ADD" and not said.status and pod is not None:
-            self._added[str(document["name"]), pod.container, interface, "ipam" if ipam else ""] = document
+            self._added[str(document["name"]), pod.container, interface, ipam] = document, variables
         return said
 
     def add(self, pod: Pod, config: Mapping[str, object] | None = None, **parameters: Any) -> Document:  # noqa: ANN401
@@ -195,9 +196,9 @@ class Way:
     def close(self) -> None:
         """DEL what was added; that must succeed and leave nothing."""
         try:
-            for (_, container, interface, ipam), config in self._added.items():
+            for (_, container, interface, ipam), (config, more) in self._added.items():
                 variables = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": container, "CNI_IFNAME": interface}
-                said = self.run(variables, json.dumps(config), ipam=bool(ipam))
+                said = self.run({**more, **variables, "CNI_NETNS": ""}, json.dumps(config), ipam=ipam)
                 assert (said.status, said.out) == (0, ""), said
             assert self.nothing_left()
         finally:
@@ -213,9 +214,9 @@ class Way:
         return sorted((self.host.place / "tombstones").glob("*"))
 
 
-def soon(look: Callable[[], T], wanted: object) -> T:
+def soon(look: Callable[[], T], wanted: object, limit_s: float = _SETTLED_S) -> T:
     """What `look` sees, as soon as it is as wanted, or at the end of our patience."""
-    limit = time.monotonic() + _SETTLED_S
+    limit = time.monotonic() + limit_s
     while (found := look()) != wanted and time.monotonic() < limit:
         time.sleep(0.02)
     return found

@@ -103,6 +103,15 @@ def test_an_init_that_was_killed_is_gone_on_with_or_removed(machine: Machine, li
     assert machine.files() == before
 
 
+@pytest.mark.parametrize("then", [("host", "remove"), INIT], ids=["remove", "init"])
+def test_a_state_folder_that_was_only_half_made_is_cleared_away(machine: Machine, then: tuple[str, ...]) -> None:
+    half_made = machine.state.with_name(".tortie.new")
+    half_made.mkdir()
+    (half_made / ".installation.json.tmp").write_text("{")
+    machine.done(*then)
+    assert not half_made.exists()
+
+
 def killed_after(machine: Machine, line: int, *arguments: str) -> None:
     """Kill tortiectl once it has said so many lines; it says each before the step, or right after."""
     command = machine.command("tortiectl", *arguments)

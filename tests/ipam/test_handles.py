@@ -167,3 +167,14 @@ asyncio.run(main())
     processes = [subprocess.Popen(argv) for _ in range(4)]
     assert [process.wait() for process in processes] == [0] * 4
     assert (tmp_path / "counter").read_text() == "240"
+
+
+async def test_abandoned_locks_say_whose_writes_may_be_in_flight_and_those_that_say_nothing_go(tmp_path: Path) -> None:
+    handles = Handles(tmp_path)
+    async with handles.hold("net:unsettled:eth0") as hold:
+        hold.intend()
+    (tmp_path / "empty").touch()
+    async with handles.hold("net:held:eth0") as hold:
+        hold.intend()
+        assert handles.abandoned() == ["net:unsettled:eth0"]
+        assert len(list(tmp_path.iterdir())) == 2
