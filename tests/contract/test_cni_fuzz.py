@@ -71,7 +71,7 @@ _environments = st.dictionaries(
 
 def _examples(way: Way) -> settings:
     return settings(
-        max_examples=max(_EXAMPLES[way.id], settings().max_examples // 10),
+        max_examples=_EXAMPLES[way.id] * settings().max_examples // 100,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
     )
 
