@@ -12,6 +12,7 @@ import msgspec
 from cni.attach import owner, texts, told
 from cni.config import Call
 from cni.detach import Unfinished, remove, settle
+from cni.ending import to_the_end
 from cni.errors import TryAgainLater
 from cni.node import Node
 from cni.records import Record
@@ -62,14 +63,15 @@ async def _lend(node: Node, call: Call, hold: Hold) -> Result:
         node.freed.pop(call.attachment.handle, None)
         node.records.write(record)
     try:
-        held = await node.allocator.assign(owner(node, call), call.addressing.wanted, hold, again=again)
+        # To its end: what a write that is under way will have given can't be undone before.
+        held = await to_the_end(node.allocator.assign(owner(node, call), call.addressing.wanted, hold, again=again))
         await node.flows.forgotten(tuple(one.address for one in held if not one.fresh))
+        record = msgspec.structs.replace(record, held=texts(held), complete=True)
+        node.records.write(record)
     except BaseException:
         if not again:
-            await remove(node, call.attachment, hold)
+            await to_the_end(remove(node, call.attachment, hold))
         raise
-    record = msgspec.structs.replace(record, held=texts(held), complete=True)
-    node.records.write(record)
     hold.settle()
     return _answer(call, record)
 

@@ -24,9 +24,14 @@ GATEWAY = Route(ip_network("169.254.1.1/32"), interface="lo")
 
 
 def other(
-    name: str, *addresses: str, blocks: tuple[str, ...] = (), borrowed: tuple[str, ...] = (), revision: str = "1"
+    name: str,
+    *addresses: str,
+    blocks: tuple[str, ...] = (),
+    borrowed: tuple[str, ...] = (),
+    pod_cidrs: tuple[str, ...] = (),
+    revision: str = "1",
 ) -> Node:
-    spec = NodeSpec(machine="m", addresses=addresses, blocks=blocks, borrowed=borrowed)
+    spec = NodeSpec(machine="m", addresses=addresses, blocks=blocks, borrowed=borrowed, pod_cidrs=pod_cidrs)
     return Node(metadata=Metadata(name=name, resource_version=revision), spec=spec)
 
 
@@ -63,12 +68,13 @@ def route(text: str, via: str = "", dev: str = "") -> Route:
 async def test_other_nodes_blocks_and_borrowed_addresses_go_by_their_address_of_the_family(world: Keeper) -> None:
     world.nodes(
         other("node-2", "172.30.0.2", "fd30::2", blocks=("10.65.0.64/26", "fd65::40/122"), borrowed=("10.65.9.9",)),
-        other("node-3", "172.30.0.3", blocks=("10.65.1.0/26", "fd65::80/122")),
+        other("node-3", "172.30.0.3", blocks=("10.65.1.0/26", "fd65::80/122"), pod_cidrs=("10.1.3.0/24",)),
         other("node-1", "172.30.0.1", blocks=("10.65.7.0/26",)),
     )
     await world.keeper.apply()
     assert world.kernel.routes == {
         GATEWAY,
+        route("10.1.3.0/24", via="172.30.0.3"),
         route("10.65.0.64/26", via="172.30.0.2"),
         route("fd65::40/122", via="fd30::2"),
         route("10.65.9.9/32", via="172.30.0.2"),

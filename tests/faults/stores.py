@@ -30,6 +30,15 @@ def locked(database: Path) -> Iterator[None]:
 
 
 @contextmanager
+def unwritable(database: Path) -> Iterator[None]:
+    """Others may read, and wait to write: a write that is under way lands when this ends."""
+    with closing(sqlite3.connect(database, timeout=_WAIT_S, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+@contextmanager
 def read_only(database: Path) -> Iterator[None]:
     """File and folder can't be written."""
     folder, sealed, way_in = database.parent, database.parent.with_name("sealed"), database.parent.with_name("way-in")

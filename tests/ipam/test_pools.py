@@ -1,19 +1,22 @@
 """Which pools may serve, and where a node looks first."""
 
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from itertools import islice
 
 import pytest
 
 from datastore.resources.ippool import IPPool, IPPoolSpec
 from datastore.resources.value import Metadata
-from ipam.block import Network
+from ipam.block import Among, Network
 from ipam.errors import NoPool
 from ipam.pools import Pool, candidates, cells, eligible
 
 
-def pool(name: str, cidr: str, *, disabled: bool = False, block_size: int | None = None) -> IPPool:
-    return IPPool(metadata=Metadata(name=name), spec=IPPoolSpec(cidr=cidr, disabled=disabled, block_size=block_size))
+def pool(
+    name: str, cidr: str, *, disabled: bool = False, block_size: int | None = None, mode: str = "Automatic"
+) -> IPPool:
+    spec = IPPoolSpec(cidr=cidr, disabled=disabled, block_size=block_size, assignment_mode=mode)
+    return IPPool(metadata=Metadata(name=name), spec=spec)
 
 
 POOLS = [
@@ -21,6 +24,7 @@ POOLS = [
     pool("amber", "10.65.0.0/16", block_size=28),
     pool("off", "10.67.0.0/16", disabled=True),
     pool("six", "fd65::/48"),
+    pool("bridge", "10.1.0.0/16", mode="Manual"),
 ]
 
 
@@ -31,6 +35,7 @@ POOLS = [
         pytest.param(6, (), ["six"], id="IPv6"),
         pytest.param(4, ("blue", "amber"), ["blue", "amber"], id="in the order asked for"),
         pytest.param(4, ("10.66.0.0/16",), ["blue"], id="by CIDR"),
+        pytest.param(4, ("bridge",), ["bridge"], id="one that serves only who asks for it"),
         pytest.param(6, ("fd65:0:0::/48",), ["six"], id="by CIDR written otherwise"),
         pytest.param(4, ("blue", "off", "six", "none"), ["blue"], id="what can't serve is passed over"),
     ],
@@ -105,3 +110,8 @@ def test_nodes_begin_in_different_places_and_each_always_in_the_same() -> None:
 
 def test_a_pool_too_large_to_walk_is_walked_lazily() -> None:
     assert len(list(islice(cells(Pool("p", ip_network("fd65::/48"), 122), "node-1"), 5))) == 5
+
+
+def test_a_pool_that_serves_only_who_asks_serves_who_asks_for_its_addresses() -> None:
+    among = Among.only(ip_address("10.1.0.9"))
+    assert "bridge" in [found.name for found in eligible(POOLS, 4, (), among)]
