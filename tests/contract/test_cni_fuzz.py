@@ -109,6 +109,7 @@ def test_any_bytes_on_standard_input(any_way: Way) -> None:
     @example("GC", b'{"name": "net", "cniVersion": "1.1.0", "x": ' + b"[" * 900 + b"]" * 900 + b"}")
     @example("ADD", b'{"name": "net", "cniVersion": "1.1.0", "x": ' + b"9" * 5000 + b"}")
     @example("STATUS", b'{"name": "net", "cniVersion": "1.1.0", "mtu": 1e400}')
+    @example("ADD", b'{"name": "\xff", "cniVersion": "1.1.0"}')
     @example("CHECK", b'\xef\xbb\xbf{"name": "net", "cniVersion": "1.1.0"}')
     def check(command: str, stdin: bytes) -> None:
         tried(any_way, command, stdin, {})
