@@ -36,7 +36,8 @@ def main() -> int:
 
         return _print(0, version())
     try:
-        stdin = sys.stdin.buffer.read()
+        with open(0, "rb", closefd=False) as found:  # sys.stdin is None where the runtime closed it
+            stdin = found.read()
     except OSError as error:
         return _print(1, IoFailure("standard input can't be read", str(error)).to_json(NEWEST_VERSION))
     request = _with_namespace(environment, stdin)

@@ -27,6 +27,8 @@ OURS = ("", "tortie-ipam")
 _VALID_ATTACHMENTS = "cni.dev/valid-attachments"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
 _NAME_MAX = 253
+_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for what isn't JSON, isn't UTF-8, or is nested too deep."""
 _MTU_RANGE = range(68, 65536)
 _BOOLEANS = {"true": True, "false": False}
 _DRIVERLESS = frozenset({"etcdv3", "etcd", "kubernetes", "postgresql"})
@@ -164,7 +166,7 @@ def version_of(stdin: bytes) -> str:
     """The cniVersion to answer an error in, as far as it can be read."""
     try:
         document = msgspec.json.decode(stdin)
-    except (msgspec.DecodeError, RecursionError):
+    except _NO_JSON:
         return NEWEST_VERSION
     found = document.get("cniVersion") or DEFAULT_VERSION if isinstance(document, dict) else NEWEST_VERSION
     return found if found in SUPPORTED_VERSIONS else NEWEST_VERSION
@@ -181,7 +183,7 @@ def decode(stdin: bytes, *, lenient: bool = False) -> Netconf:
     """
     try:
         document = msgspec.json.decode(stdin)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _NO_JSON as error:
         raise Undecodable("the network configuration is no JSON", str(error)) from None
     if not isinstance(document, dict):
         raise Undecodable("the network configuration is no JSON object", type(document).__name__)

@@ -140,7 +140,9 @@ static int is_container_id(const char *id) {
 }
 
 static int is_interface(const char *name) {
-    return strlen(name) < 16 && strcmp(name, ".") && strcmp(name, "..") && !strpbrk(name, "/: \t\n\v\f\r");
+    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.@"; /* the agent's too */
+    size_t length = strlen(name);
+    return length < 16 && strspn(name, allowed) == length && strcmp(name, ".") && strcmp(name, "..");
 }
 
 /* 0, or what `fail` gave: the command and its variables, before anything else is looked at. */

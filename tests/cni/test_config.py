@@ -60,6 +60,7 @@ def test_a_wrong_environment_is_refused_by_name(environment: dict[str, str], cod
         pytest.param(b"", 6, "no JSON", id="nothing"),
         pytest.param(b"{", 6, "no JSON", id="half an object"),
         pytest.param(b"[]", 6, "no JSON object", id="a list"),
+        pytest.param(b'{"name": "\xff"}', 6, "no JSON", id="no UTF-8"),
         pytest.param({"cniVersion": "9.9.9"}, 1, "1.0.0", id="a version of the future"),
         pytest.param({"name": ""}, 7, "name", id="no name"),
         pytest.param({"name": "a/b"}, 7, "name", id="a name with a slash"),

@@ -17,11 +17,11 @@ _MANY = 8
 def test_an_interface_that_exists_is_refused_and_untouched(way: Way) -> None:
     pod = way.pod()
     pod.namespace.ip("link add eth0 address 02:00:00:00:00:01 type veth peer name other")
-    before = wiring(pod)
+    before = wiring(pod.namespace)
     refused(way.call("ADD", pod), 4, "eth0")
-    assert wiring(pod) == before
+    assert wiring(pod.namespace) == before
     assert silent(way.call("DEL", pod))
-    assert wiring(pod) == before, "the DEL of an ADD that was refused"
+    assert wiring(pod.namespace) == before, "the DEL of an ADD that was refused"
     pod.namespace.ip("link del eth0")
     assert way.nothing_left()
 
@@ -44,9 +44,9 @@ def test_an_interface_of_another_network_is_refused_and_untouched(way: Way) -> N
 def test_a_second_add_gives_the_same_answer(way: Way, version: str) -> None:
     pod, config = way.pod(), way.config(version, ipam=BOTH)
     first = way.add(pod, config)
-    before = wiring(pod)
+    before = wiring(pod.namespace)
     assert way.add(pod, config) == first
-    assert wiring(pod) == before
+    assert wiring(pod.namespace) == before
     assert len(way.owned()) == len(addresses(pod))
 
 

@@ -41,11 +41,19 @@ def test_every_command_but_version_wants_a_configuration(way: Way, command: str)
     refused(way.run(way.variables(command, way.pod()), ""), 6)
 
 
-@pytest.mark.parametrize("how", ["a folder", "closed"])
-def test_a_standard_input_that_cannot_be_read_is_said(way: Way, how: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("redirected", ["<&-", "0>/dev/null"], ids=["closed", "for writing only"])
+def test_a_standard_input_that_cannot_be_read_is_said(way: Way, redirected: str) -> None:
+    refused(_redirected(way, redirected), 5)
+
+
+def test_a_standard_input_that_is_a_folder_is_said(relay: Way) -> None:
+    # Python itself ends, before anything of ours runs, where its standard input is a folder.
+    refused(_redirected(relay, "</"), 5)
+
+
+def _redirected(way: Way, redirected: str) -> Said:
     program = PYTHON_PLUGIN if way.id != "relay" else (str(RELAY),)
     environment = way.host.environment(**way.variables("DEL", way.pod()))
-    redirected = f"<{tmp_path}" if how == "a folder" else "<&-"
     done = subprocess.run(
         (*way.host.enter(), "sh", "-c", f'exec "$@" {redirected}', "sh", *program),
         env=environment,
@@ -53,7 +61,7 @@ def test_a_standard_input_that_cannot_be_read_is_said(way: Way, how: str, tmp_pa
         text=True,
         check=False,
     )
-    refused(Said(done.returncode, done.stdout, done.stderr), 5)
+    return Said(done.returncode, done.stdout, done.stderr)
 
 
 # Name and version

@@ -71,7 +71,7 @@ _environments = st.dictionaries(
 
 def _examples(way: Way) -> settings:
     return settings(
-        max_examples=max(_EXAMPLES[way.id], settings().max_examples // 10),
+        max_examples=_EXAMPLES[way.id] * settings().max_examples // 100,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
     )
 
@@ -109,6 +109,7 @@ def test_any_bytes_on_standard_input(any_way: Way) -> None:
     @example("GC", b'{"name": "net", "cniVersion": "1.1.0", "x": ' + b"[" * 900 + b"]" * 900 + b"}")
     @example("ADD", b'{"name": "net", "cniVersion": "1.1.0", "x": ' + b"9" * 5000 + b"}")
     @example("STATUS", b'{"name": "net", "cniVersion": "1.1.0", "mtu": 1e400}')
+    @example("ADD", b'{"name": "\xff", "cniVersion": "1.1.0"}')
     @example("CHECK", b'\xef\xbb\xbf{"name": "net", "cniVersion": "1.1.0"}')
     def check(command: str, stdin: bytes) -> None:
         tried(any_way, command, stdin, {})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.ways import Way, failure, refused, silent
+from tests.contract.ways import Way, failure, refused, silent, wiring
 from tests.sandbox import needs_sandbox
 
 pytestmark = [needs_sandbox, pytest.mark.kernel]
@@ -41,18 +41,18 @@ def _none(which: str, folder: Path) -> str:
 @pytest.mark.parametrize("which", _OWN)
 @pytest.mark.parametrize("override", ["", "0", "yes"])
 def test_the_plugins_own_namespace_is_refused_before_anything_is_done(way: Way, which: str, override: str) -> None:
-    before = way.host.shown("addr")
+    before = wiring(way.host.namespace)
     refused(way.call("ADD", way.pod(), CNI_NETNS=_own(way, which), CNI_NETNS_OVERRIDE=override), 8, "CNI_NETNS")
-    assert way.host.shown("addr") == before
+    assert wiring(way.host.namespace) == before
     assert way.nothing_left()
 
 
 @pytest.mark.parametrize("override", ["1", "TRUE"])
 def test_overridden_it_fails_all_the_same_and_leaves_nothing(way: Way, override: str) -> None:
-    before = way.host.shown("addr")
+    before = wiring(way.host.namespace)
     variables = {"CNI_NETNS": way.host.namespace.path, "CNI_NETNS_OVERRIDE": override}
     failure(way.run({**way.variables("ADD", way.pod(), "eth7"), **variables}, json.dumps(way.config())))
-    assert way.host.shown("addr") == before
+    assert wiring(way.host.namespace) == before
     assert way.nothing_left()
 
 
@@ -61,10 +61,10 @@ def test_a_del_with_the_plugins_own_namespace_removes_the_pods_interface_only(wa
     pod = way.pod()
     for interface in ("eth0", "up0"):  # the node has an up0 of its own
         way.add(pod, interface=interface)
-    before = [row for row in way.host.shown("addr") if row["ifname"] in ("up0", "lo")]
+    before = [row for row in wiring(way.host.namespace) if row[0] in ("up0", "lo")]
     for interface in ("eth0", "up0"):
         assert silent(way.call("DEL", pod, interface=interface, CNI_NETNS=_own(way, which)))
-    assert [row for row in way.host.shown("addr") if row["ifname"] in ("up0", "lo")] == before
+    assert [row for row in wiring(way.host.namespace) if row[0] in ("up0", "lo")] == before
     assert way.nothing_left()
 
 

@@ -257,9 +257,9 @@ def silent(said: Said) -> bool:
 # What is there
 
 
-def wiring(pod: Pod) -> list[tuple[str, str, list[str]]]:
+def wiring(where: Namespace) -> list[tuple[str, str, list[str]]]:
     """A namespace's interfaces: name, MAC, addresses. What changes by itself (flags, lifetimes) isn't in it."""
-    rows = json.loads(pod.namespace.run("ip", "-j", "addr"))
+    rows = json.loads(where.run("ip", "-j", "addr"))
     return [(row["ifname"], row["address"], [one["local"] for one in row["addr_info"]]) for row in rows]
 
 
