@@ -73,6 +73,7 @@ class Bench:
         ours = {"type": "tortie", "policy": {"type": "k8s"}, "args": {"cni": labels}}
         self.ours = self._plugin("tortie", RELAY, {**ours, "ipam": {"assign_ipv4": True, "assign_ipv6": False}})
         self.dual = self._plugin("dual", RELAY, {**ours, "ipam": {"assign_ipv4": True, "assign_ipv6": True}})
+        self.status = self._plugin("status", RELAY, {**ours, "cniVersion": "1.1.0"})
         self._first = {**ours, "ipam": {"assign_ipv4": True, "assign_ipv6": False}}
         self.references = [
             self._reference(kind, folder, f"10.{77 + number}.0.0/16")

@@ -1,4 +1,4 @@
-"""Where an ADD's and a DEL's time goes, step by step: medians of single calls, by the program's own named places.
+"""Where an ADD's and a DEL's time goes, step by step, and what a STATUS takes: medians, by the program's named places.
 
     python -m bench.steps [--runs 60]
 
@@ -45,6 +45,8 @@ STEPS = {
     ),
 }
 Times = dict[str, int]
+_QUIET_S = 0.1
+"""Between two calls of STATUS, as there is between runs of the others."""
 
 
 def main() -> None:
@@ -57,13 +59,22 @@ def main() -> None:
     about = circumstances()
     with prepared(env={"TORTIE_PLACES": str(PLACES)}) as bench:
         edges = [_timed(bench, bench.ours, command, pod) for command, pod in _calls(bench, given.runs)]
-    told = list(_by_call(PLACES))[-len(edges) :]
+        statuses = sorted(run(bench.status.call("STATUS", ""), bench.output) * 1e3 for _ in _pauses(given.runs))
+    told = list(_by_call(PLACES))[: len(edges)]
     print("; ".join(f"{key} {value}" for key, value in about.items()))
     for command, steps in STEPS.items():
         calls = [{**times, **edge} for times, (kind, edge) in zip(told, edges, strict=True) if kind == command]
         print(f"\n{command}, {len(calls)} runs: median ms (p95)")
         for words, since, until in steps:
             print(f"  {_summary(calls, since, until)}  {words}")
+    told_status = f"{statistics.median(statuses):6.2f} ({statuses[int(0.95 * (len(statuses) - 1))]:5.2f})"
+    print(f"\nSTATUS, {len(statuses)} runs\n  {told_status}  ALL")
+
+
+def _pauses(runs: int) -> Iterator[None]:
+    for _ in range(runs):
+        time.sleep(_QUIET_S)
+        yield
 
 
 def _calls(bench: Bench, runs: int) -> Iterator[tuple[str, str]]:

@@ -20,7 +20,7 @@ from cni.config import Attachment
 from cni.delegate import Delegated
 from cni.node import Node
 from cni.records import Record
-from datastore.errors import StoreError
+from datastore.errors import StoreError, Unavailable
 from ipam.block import Address
 from ipam.errors import IpamError
 from ipam.handles import Hold
@@ -92,13 +92,17 @@ async def settle(node: Node, attachment: Attachment, hold: Hold) -> None:
 async def replay(node: Node) -> int:
     """Finish every removal that is owed and can be finished; gives how many are still owed."""
     left = 0
-    for owed in list(node.records.unfinished()):
+    everything = list(node.records.unfinished())
+    for number, owed in enumerate(everything, 1):
         try:
             async with node.handles.hold(owed.attachment.handle) as hold:
                 await settle(node, owed.attachment, hold)
         except (Unfinished, IpamError, OSError) as error:
             left += 1
             log.info("the removal of %s still waits: %s", owed.attachment.handle, error)
+            if isinstance(error.__cause__, Unavailable):
+                # Nor could the others be finished, and each would keep its DEL, and the tombstones, waiting.
+                return left + len(everything) - number
     return left
 
 

@@ -31,7 +31,7 @@ _UNREACHABLE = 3
 _NO = 1
 _SHOWN = 5
 _OF_STATE = ("attachments", "journal", "handles")
-_SOCKETS = ("agent.sock", "ipam.sock")
+_FILES = ("agent.sock", "ipam.sock", "boot-id")
 _DATABASE_PARTS = ("-journal", "-wal", "-shm")
 
 
@@ -162,7 +162,7 @@ def _remove_state(state: Path, socket: Path, tell: Tell) -> None:
         if path.is_dir():
             shutil.rmtree(path)
             tell(f"{path}: removed")
-    for path in (*(state / name for name in _SOCKETS), socket, socket.with_suffix(".new")):
+    for path in (*(state / name for name in _FILES), socket, socket.with_suffix(".new")):
         files.remove(path)
 
 

@@ -156,6 +156,10 @@ class Machine:
         found = {path: what for path, what in found.items() if not _is_so(Path(path), what)}
         return {**found, **{str(path): described(path) for path in (_RUN, *_RUN.rglob("*")) if os.path.lexists(path)}}
 
+    def installed(self) -> dict[str, str]:
+        """The same without the state folder, in which an agent that runs writes."""
+        return {path: what for path, what in self.files().items() if not path.startswith("/var-lib/")}
+
     def kernel(self) -> set[str]:
         """What a node changes in the kernel, as its own tools show it."""
         lines = self.namespace.run("sh", "-c", _SHOWN).splitlines()

@@ -59,11 +59,11 @@ def test_a_machine_that_was_a_node_is_as_it_was_before(machine: Machine) -> None
 def test_attached_pods_are_kept_unless_force_detaches_them(machine: Machine) -> None:
     files, kernel = machine.files(), machine.kernel()
     pod = with_a_pod(machine)
-    before = machine.files(), machine.kernel()
+    before = machine.installed(), machine.kernel()
     refused = machine.ctl("host", "remove")
     assert (refused.status, refused.out) == (1, "")
     assert "1 pods are attached: tortie:c1:eth0; --force detaches them" in refused.err
-    assert (machine.files(), machine.kernel()) == before
+    assert (machine.installed(), machine.kernel()) == before
     assert interfaces(pod) == {"lo", "eth0"}
     assert "pod default/c1: detached" in machine.done("host", "remove", "--force")
     assert interfaces(pod) == {"lo"}
@@ -101,6 +101,15 @@ def test_an_init_that_was_killed_is_gone_on_with_or_removed(machine: Machine, li
     killed_after(machine, line, *BOTH)
     machine.ctl("host", "remove")
     assert machine.files() == before
+
+
+@pytest.mark.parametrize("then", [("host", "remove"), INIT], ids=["remove", "init"])
+def test_a_state_folder_that_was_only_half_made_is_cleared_away(machine: Machine, then: tuple[str, ...]) -> None:
+    half_made = machine.state.with_name(".tortie.new")
+    half_made.mkdir()
+    (half_made / ".installation.json.tmp").write_text("{")
+    machine.done(*then)
+    assert not half_made.exists()
 
 
 def killed_after(machine: Machine, line: int, *arguments: str) -> None:
