@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.table import table
 from tests.contract.test_cni_results import BOTH
 from tests.contract.ways import Way, addresses, failure, interfaces, refused, silent, soon, wiring
 from tests.host import hosts
@@ -40,7 +41,7 @@ def test_an_interface_of_another_network_is_refused_and_untouched(way: Way) -> N
     assert way.add(pod) == result
 
 
-@pytest.mark.parametrize("version", ["0.2.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"])
+@table("version", ["0.2.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"])
 def test_a_second_add_gives_the_same_answer(way: Way, version: str) -> None:
     pod, config = way.pod(), way.config(version, ipam=BOTH)
     first = way.add(pod, config)
@@ -99,8 +100,8 @@ def test_one_attachment_added_many_times_at_once_is_one(way: Way) -> None:
     assert len(way.owned()) == 1
 
 
-@pytest.mark.parametrize(
-    ("ipam", "codes"),
+@table(
+    "ipam,codes",
     [
         pytest.param({"ipv4_pools": ["nosuch"]}, (7, 11), id="a pool that there isn't"),
         pytest.param({"ipv4_pools": ["192.0.2.0/24"]}, (7, 11), id="a CIDR of no pool"),

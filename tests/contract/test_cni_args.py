@@ -1,10 +1,12 @@
 """CNI_ARGS, and the two other ways to ask for an address or a MAC: runtimeConfig and args.cni."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
+from typing import Any
 
 import pytest
 
+from tests.contract.table import table
 from tests.contract.test_cni_results import BOTH
 from tests.contract.ways import Document, Way, addresses, failure, interfaces, refused, silent, soon
 from tests.sandbox import needs_sandbox
@@ -28,8 +30,23 @@ _FOR_MACS: dict[str, Asking] = {
     "runtimeConfig": lambda mac: ({"capabilities": {"mac": True}, "runtimeConfig": {"mac": mac}}, ""),
     "args.cni": lambda mac: ({"args": {"cni": {"mac": mac}}}, ""),
 }
-by_address = pytest.mark.parametrize("ask", [pytest.param(ask, id=name) for name, ask in _FOR_ADDRESSES.items()])
-by_mac = pytest.mark.parametrize("ask", [pytest.param(ask, id=name) for name, ask in _FOR_MACS.items()])
+_OUTSIDE = ("192.0.2.1", "2001:db8::1", "10.66.0.1", "169.254.1.1", "127.0.0.1")
+_NO_ADDRESSES = ("nonsense", "10.65.0.300", "10.65.1", "10.65.0.1/x", "10.65.9.1,10.65.9.2", " ")
+_MACS = (_MAC, "0A:58:0A:F4:00:07")
+_NO_MACS = {
+    "no MAC": "nonsense",
+    "too short": "02:00:5e:10:20",
+    "too long": "02:00:5e:10:20:30:40",
+    "a group's": "01:00:5e:00:00:01",
+    "everybody's": "ff:ff:ff:ff:ff:ff",
+    "nobody's": "00:00:00:00:00:00",
+}
+by_address = table("ask", [pytest.param(ask, id=name) for name, ask in _FOR_ADDRESSES.items()])
+
+
+def _each(asking: Mapping[str, Asking], values: Iterable[str]) -> list[Any]:
+    """Every value, asked for in every way."""
+    return [pytest.param(ask, value, id=f"{name}-{value}") for value in values for name, ask in asking.items()]
 
 
 def _free_pair() -> tuple[str, str]:
@@ -40,8 +57,8 @@ def _free_pair() -> tuple[str, str]:
 # CNI_ARGS as such
 
 
-@pytest.mark.parametrize(
-    ("args", "word"),
+@table(
+    "args,word",
     [
         pytest.param("FOO", "FOO", id="no equals sign"),
         pytest.param("IgnoreUnknown=1;FOO", "FOO", id="no equals sign, unknown ones ignored"),
@@ -59,7 +76,7 @@ def test_arguments_out_of_shape_are_refused(way: Way, args: str, word: str) -> N
     assert way.nothing_left()
 
 
-@pytest.mark.parametrize(
+@table(
     "args",
     [
         pytest.param("IgnoreUnknown=1;FOO=BAR", id="an unknown key that is to be ignored"),
@@ -119,8 +136,7 @@ def test_an_address_that_another_has_is_refused(way: Way, ask: Asking) -> None:
     assert soon(lambda: len(way.host_ends()), 1) == 1
 
 
-@by_address
-@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1", "10.66.0.1", "169.254.1.1", "127.0.0.1"])
+@table("ask,address", _each(_FOR_ADDRESSES, _OUTSIDE))
 def test_an_address_outside_every_pool_is_refused(way: Way, ask: Asking, address: str) -> None:
     keys, args = ask(address)
     body = failure(way.call("ADD", way.pod(), way.config(ipam=BOTH, **keys), args=args))
@@ -128,15 +144,14 @@ def test_an_address_outside_every_pool_is_refused(way: Way, ask: Asking, address
     assert way.nothing_left()
 
 
-@by_address
-@pytest.mark.parametrize("address", ["nonsense", "10.65.0.300", "10.65.1", "10.65.0.1/x", "10.65.9.1,10.65.9.2", " "])
+@table("ask,address", _each(_FOR_ADDRESSES, _NO_ADDRESSES))
 def test_what_is_no_address_is_refused(way: Way, ask: Asking, address: str) -> None:
     keys, args = ask(address)
     assert failure(way.call("ADD", way.pod(), way.config(**keys), args=args))["code"] in (2, 4, 7)
     assert way.nothing_left()
 
 
-@pytest.mark.parametrize(
+@table(
     "keys",
     [
         {"runtimeConfig": {"ips": "10.65.9.3"}},
@@ -144,7 +159,6 @@ def test_what_is_no_address_is_refused(way: Way, ask: Asking, address: str) -> N
         {"args": {"cni": {"ips": {}}}},
         {"runtimeConfig": []},
     ],
-    ids=["a string", "numbers", "an object", "runtimeConfig no object"],
 )
 def test_addresses_that_are_no_list_of_strings_are_refused(way: Way, keys: Document) -> None:
     refused(way.call("ADD", way.pod(), way.config(**keys)), 7)
@@ -154,8 +168,7 @@ def test_addresses_that_are_no_list_of_strings_are_refused(way: Way, keys: Docum
 # MACs
 
 
-@by_mac
-@pytest.mark.parametrize("mac", [_MAC, "0A:58:0A:F4:00:07"], ids=["lower case", "upper case"])
+@table("ask,mac", _each(_FOR_MACS, _MACS))
 def test_a_mac_that_is_asked_for_is_given(way: Way, ask: Asking, mac: str) -> None:
     pod = way.pod()
     keys, args = ask(mac)
@@ -165,18 +178,7 @@ def test_a_mac_that_is_asked_for_is_given(way: Way, ask: Asking, mac: str) -> No
     assert [one["mac"] for one in result["interfaces"] if one["name"] == "eth0"] == [real]
 
 
-@by_mac
-@pytest.mark.parametrize(
-    "mac",
-    [
-        pytest.param("nonsense", id="no MAC"),
-        pytest.param("02:00:5e:10:20", id="too short"),
-        pytest.param("02:00:5e:10:20:30:40", id="too long"),
-        pytest.param("01:00:5e:00:00:01", id="a group's"),
-        pytest.param("ff:ff:ff:ff:ff:ff", id="everybody's"),
-        pytest.param("00:00:00:00:00:00", id="nobody's"),
-    ],
-)
+@table("ask,mac", _each(_FOR_MACS, _NO_MACS.values()))
 def test_what_is_no_mac_of_an_interface_is_refused(way: Way, ask: Asking, mac: str) -> None:
     keys, args = ask(mac)
     assert failure(way.call("ADD", way.pod(), way.config(**keys), args=args))["code"] in (2, 4, 7)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.contract.owners import Owners
+from tests.contract.table import table
 from tests.contract.test_cni_results import BOTH
 from tests.contract.ways import Document, Way, addresses, failure, refused, silent, soon
 from tests.host import Said
@@ -37,7 +38,7 @@ class Attached:
         self.way.host.namespace.ip(*lines)
 
 
-@pytest.mark.parametrize("version", ["0.4.0", "1.0.0", "1.1.0"])
+@table("version", ["0.4.0", "1.0.0", "1.1.0"])
 def test_a_check_right_after_the_add_is_true(way: Way, version: str) -> None:
     pod = way.pod()
     config = way.config(version, ipam=BOTH)
@@ -46,7 +47,7 @@ def test_a_check_right_after_the_add_is_true(way: Way, version: str) -> None:
         assert silent(way.call("CHECK", pod, config))
 
 
-@pytest.mark.parametrize("previous", [None, "absent"])
+@table("previous", [None, "absent"])
 def test_a_check_without_prev_result_is_refused(way: Way, previous: str | None) -> None:
     pod = way.pod()
     way.add(pod)
@@ -54,7 +55,7 @@ def test_a_check_without_prev_result_is_refused(way: Way, previous: str | None) 
     refused(way.call("CHECK", pod, config), 7, "prevResult")
 
 
-@pytest.mark.parametrize(
+@table(
     "previous",
     [
         pytest.param({"cniVersion": "9.9.9"}, id="a version that nobody knows"),
@@ -117,7 +118,7 @@ _TOLERATED: dict[str, Callable[[Attached], None]] = {
 }
 
 
-@pytest.mark.parametrize("change", [pytest.param(change, id=name) for name, change in _TOLERATED.items()])
+@table("change", [pytest.param(change, id=name) for name, change in _TOLERATED.items()])
 def test_what_others_may_change_is_no_finding(way: Way, change: Callable[[Attached], None]) -> None:
     one = Attached(way)
     change(one)
@@ -144,7 +145,7 @@ _BROKEN: dict[str, tuple[Callable[[Attached], None], Callable[[Attached], str]]]
 }
 
 
-@pytest.mark.parametrize(("breaks", "named"), [pytest.param(*pair, id=name) for name, pair in _BROKEN.items()])
+@table("breaks,named", [pytest.param(*pair, id=name) for name, pair in _BROKEN.items()])
 def test_what_is_broken_is_found_and_named(
     way: Way, breaks: Callable[[Attached], None], named: Callable[[Attached], str]
 ) -> None:
@@ -184,7 +185,7 @@ _OTHER_RESULTS: dict[str, Callable[[Document], None]] = {
 }
 
 
-@pytest.mark.parametrize("change", [pytest.param(change, id=name) for name, change in _OTHER_RESULTS.items()])
+@table("change", [pytest.param(change, id=name) for name, change in _OTHER_RESULTS.items()])
 def test_a_prev_result_that_does_not_hold_what_we_made_is_found(way: Way, change: Callable[[Document], None]) -> None:
     one = Attached(way)
     change(one.result)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.table import table
 from tests.contract.ways import VERSIONS, Document, Way, refused, silent
 from tests.host import PYTHON_PLUGIN, RELAY, Said
 from tests.sandbox import needs_sandbox
@@ -31,7 +32,7 @@ _NO_CONFIGURATION = {
 # What can't be read
 
 
-@pytest.mark.parametrize("stdin", [pytest.param(stdin, id=name) for name, stdin in _NO_CONFIGURATION.items()])
+@table("stdin", [pytest.param(stdin, id=name) for name, stdin in _NO_CONFIGURATION.items()])
 def test_what_is_no_json_object_is_refused(way: Way, stdin: bytes) -> None:
     refused(way.run(way.variables("ADD", way.pod()), stdin), 6)
 
@@ -67,7 +68,7 @@ def _redirected(way: Way, redirected: str) -> Said:
 # Name and version
 
 
-@pytest.mark.parametrize("name", ["", "-net", "a/b", "../net", "a b", "net\n", "nét", 5, ["net"]], ids=repr)
+@table("name", ["", "-net", "a/b", "../net", "a b", "net\n", "nét", 5, ["net"]])
 def test_a_network_whose_name_is_none_is_refused(way: Way, name: object) -> None:
     refused(way.call("ADD", way.pod(), way.config(name=name)), 7, "name")
 
@@ -77,7 +78,7 @@ def test_every_command_wants_a_network_with_a_name(way: Way, command: str) -> No
     refused(way.call(command, way.pod(), way.config(name=None)), 7, "name")
 
 
-@pytest.mark.parametrize("version", ["9.9.9", "0.3.2", "1.2.0", "2.0.0", "1.1", "v1.1.0", "newest"])
+@table("version", ["9.9.9", "0.3.2", "1.2.0", "2.0.0", "1.1", "v1.1.0", "newest"])
 def test_a_version_of_no_spec_is_refused_with_those_there_are(way: Way, version: str) -> None:
     body = refused(way.call("ADD", way.pod(), way.config(version)), 1)
     assert version in body["details"]
@@ -89,8 +90,8 @@ def test_every_command_wants_a_version_that_there_is(way: Way, command: str) -> 
     refused(way.call(command, way.pod(), way.config("9.9.9")), 1, "9.9.9")
 
 
-@pytest.mark.parametrize(
-    ("command", "version"),
+@table(
+    "command,version",
     [
         *(("CHECK", version) for version in (None, "0.1.0", "0.2.0", "0.3.0", "0.3.1")),
         *((command, version) for command in ("GC", "STATUS") for version in (None, "0.3.1", "0.4.0", "1.0.0")),
@@ -116,7 +117,7 @@ def test_a_refused_configuration_leaves_nothing(way: Way) -> None:
 # Other keys
 
 
-@pytest.mark.parametrize(
+@table(
     "keys",
     [
         pytest.param({"cniVersions": ["0.3.1", "0.4.0", "1.0.0", "1.1.0"]}, id="cniVersions"),
@@ -153,8 +154,8 @@ def test_what_belongs_to_others_is_no_matter(way: Way, keys: Document) -> None:
     assert silent(way.call("DEL", pod, {**config, "prevResult": result}))
 
 
-@pytest.mark.parametrize(
-    ("ipv4", "ipv6", "families"),
+@table(
+    "ipv4,ipv6,families",
     [
         (True, False, [4]),
         ("true", "false", [4]),
@@ -173,19 +174,19 @@ def test_families_are_booleans_or_strings(
     assert [6 if ":" in ip["address"] else 4 for ip in result["ips"]] == families
 
 
-@pytest.mark.parametrize("value", ["yes", "", "1", 1, [], {}])
+@table("value", ["yes", "", "1", 1, [], {}])
 def test_a_family_that_is_neither_true_nor_false_is_refused(way: Way, value: object) -> None:
     refused(way.call("ADD", way.pod(), way.config(ipam={"assign_ipv6": value})), 7, "assign_ipv6")
     assert way.nothing_left()
 
 
-@pytest.mark.parametrize("mtu", [67, 65536, -1, "1500", 1400.5])
+@table("mtu", [67, 65536, -1, "1500", 1400.5])
 def test_an_mtu_that_is_none_is_refused(way: Way, mtu: object) -> None:
     refused(way.call("ADD", way.pod(), way.config(mtu=mtu)), 7, "mtu")
     assert way.nothing_left()
 
 
-@pytest.mark.parametrize("mtu", [68, 1279, 1280, 1350, 9000, 65535])
+@table("mtu", [68, 1279, 1280, 1350, 9000, 65535])
 def test_an_mtu_is_honoured(way: Way, mtu: int) -> None:
     pod = way.pod()
     result = way.add(pod, way.config(mtu=mtu))

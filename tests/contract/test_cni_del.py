@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.contract.table import table
 from tests.contract.test_cni_results import BOTH
 from tests.contract.ways import VERSIONS, Document, Way, addresses, interfaces, silent, soon
 from tests.sandbox import needs_sandbox
@@ -9,7 +10,7 @@ from tests.sandbox import needs_sandbox
 pytestmark = [needs_sandbox, pytest.mark.kernel]
 
 
-@pytest.mark.parametrize("version", [None, *VERSIONS])
+@table("version", [None, *VERSIONS])
 def test_a_del_removes_what_the_add_made(way: Way, version: str | None) -> None:
     pod, config = way.pod(), way.config(version, ipam=BOTH)
     way.add(pod, config)
@@ -32,7 +33,7 @@ def test_what_was_never_added_is_deleted(way: Way) -> None:
     assert way.nothing_left()
 
 
-@pytest.mark.parametrize(
+@table(
     "previous",
     [
         pytest.param(None, id="null"),
@@ -59,7 +60,7 @@ def test_a_del_takes_no_heed_of_a_prev_result_that_is_anothers(way: Way) -> None
     assert way.add(other) == result
 
 
-@pytest.mark.parametrize(
+@table(
     "keys",
     [
         pytest.param({"mtu": 1}, id="an mtu that is none"),
@@ -77,7 +78,7 @@ def test_a_configuration_edited_since_keeps_no_pod(way: Way, keys: Document) -> 
     assert way.nothing_left()
 
 
-@pytest.mark.parametrize("args", ["FOO=BAR", "IP=nonsense", "no pairs", "K8S_POD_NAMESPACE=a/b", "IP=192.0.2.1;;"])
+@table("args", ["FOO=BAR", "IP=nonsense", "no pairs", "K8S_POD_NAMESPACE=a/b", "IP=192.0.2.1;;"])
 def test_arguments_that_an_add_would_refuse_keep_no_pod(way: Way, args: str) -> None:
     pod = way.pod()
     way.add(pod)

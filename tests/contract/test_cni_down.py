@@ -76,6 +76,21 @@ def test_an_agent_that_hangs_is_not_available(tmp_path: Path, way_id: str) -> No
         refused(said, 50)
 
 
+def test_an_agent_that_hangs_keeps_no_pod_from_being_removed(tmp_path: Path) -> None:
+    with hosts(tmp_path) as host:
+        way = Way("relay", host)
+        pod = way.pod()
+        way.add(pod)
+        assert host.agent is not None
+        host.agent.send_signal(signal.SIGSTOP)
+        try:
+            assert silent(way.call("DEL", pod))
+        finally:
+            host.agent.send_signal(signal.SIGCONT)
+        assert way.nothing_left()
+        way.close()
+
+
 def test_python_does_a_del_itself_that_the_relay_would_have_to_leave(alone: Way) -> None:
     pod = alone.pod()
     alone.add(pod)

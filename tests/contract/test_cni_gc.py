@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.owners import Owners
+from tests.contract.table import table
 from tests.contract.ways import Document, Pod, Way, failure, interfaces, refused, silent, soon
 from tests.sandbox import needs_sandbox
 
@@ -46,7 +47,7 @@ def test_with_no_valid_attachment_all_of_the_network_go(way: Way, valid: object)
         assert soon(lambda: len(way.host_ends()), 1) == 1
 
 
-@pytest.mark.parametrize(
+@table(
     "keys",
     [
         pytest.param({}, id="no key, as cnitool"),
@@ -90,7 +91,7 @@ def test_more_keys_in_an_entry_are_no_matter(way: Way) -> None:
     assert interfaces(pod) == ["eth0"]
 
 
-@pytest.mark.parametrize(
+@table(
     "valid",
     [
         pytest.param("x", id="a string"),

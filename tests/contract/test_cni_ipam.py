@@ -6,6 +6,7 @@ from ipaddress import ip_interface, ip_network
 import pytest
 
 from tests.contract.owners import Owners
+from tests.contract.table import table
 from tests.contract.test_cni_results import BOTH
 from tests.contract.ways import VERSIONS, Document, Pod, Way, failure, interfaces, refused, silent, soon
 from tests.host import Said
@@ -49,7 +50,7 @@ def _small(third: int) -> Document:
     return {"type": "tortie-ipam", "subnet": f"10.65.{third}.0/29", "gateway": f"10.65.{third}.1"}
 
 
-@pytest.mark.parametrize("version", VERSIONS[2:])
+@table("version", VERSIONS[2:])
 def test_an_address_has_no_interface(ipam: Ipam, version: str) -> None:
     pod = ipam.way.pod()
     result = ipam.add(pod, ipam.config(BOTH, version))
@@ -62,7 +63,7 @@ def test_an_address_has_no_interface(ipam: Ipam, version: str) -> None:
     assert ipam.way.host_ends() == []
 
 
-@pytest.mark.parametrize("version", ["0.1.0", "0.2.0", None])
+@table("version", ["0.1.0", "0.2.0", None])
 def test_the_oldest_versions_have_their_own_form(ipam: Ipam, version: str | None) -> None:
     result = ipam.add(ipam.way.pod(), ipam.config(_WIDE, version))
     assert result["cniVersion"] == (version or "0.1.0")
@@ -88,7 +89,7 @@ def test_a_subnet_gives_the_prefix_length_gateway_and_routes(ipam: Ipam) -> None
     assert result["routes"] == _ROUTES
 
 
-@pytest.mark.parametrize("main", ["bridge", "macvlan", "ipvlan", "ptp"])
+@table("main", ["bridge", "macvlan", "ipvlan", "ptp"])
 def test_a_main_plugin_whose_pods_need_more_than_an_address_wants_a_subnet(ipam: Ipam, main: str) -> None:
     refused(ipam.call("ADD", ipam.way.pod(), ipam.config({"type": "tortie-ipam"}) | {"type": main}), 7, "ipam.subnet")
     assert ipam.way.nothing_left()
@@ -131,8 +132,8 @@ def test_a_range_is_kept(ipam: Ipam) -> None:
     assert failure(ipam.call("ADD", ipam.way.pod(), config))["code"] == 11
 
 
-@pytest.mark.parametrize(
-    ("keys", "named"),
+@table(
+    "keys,named",
     [
         pytest.param({"subnet": "10.1.0.0/16", "gateway": "10.1.0.1"}, "ipam.subnet", id="a subnet of no pool"),
         pytest.param({"subnet": "nonsense"}, "subnet", id="a subnet that is none"),
@@ -160,7 +161,7 @@ def test_a_del_frees_as_often_as_it_comes(ipam: Ipam) -> None:
     assert silent(ipam.call("DEL", ipam.way.pod(), ipam.config()))
 
 
-@pytest.mark.parametrize("netns", ["", "/nowhere", "/etc/hostname"])
+@table("netns", ["", "/nowhere", "/etc/hostname"])
 def test_a_del_needs_no_namespace(ipam: Ipam, netns: str) -> None:
     pod = ipam.way.pod()
     ipam.add(pod, ipam.config())

@@ -1,11 +1,13 @@
 """prevResult on an ADD that comes after others in its chain: passed through in every form, or refused."""
 
 import json
+from itertools import product
 
 import pytest
 
+from tests.contract.table import table
 from tests.contract.test_cni_results import BOTH
-from tests.contract.ways import Document, Way, addresses, refused, silent
+from tests.contract.ways import VERSIONS, Document, Way, addresses, refused, silent
 from tests.sandbox import needs_sandbox
 
 pytestmark = [needs_sandbox, pytest.mark.kernel]
@@ -42,8 +44,8 @@ def _owners(result: Document) -> list[tuple[str, str | None]]:
     ]
 
 
-@pytest.mark.parametrize("version", ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"])
 @pytest.mark.parametrize("says", [True, False], ids=["with cniVersion", "without cniVersion"])
+@table("version", VERSIONS[2:])
 def test_what_came_before_stays_in_the_result(way: Way, version: str, says: bool) -> None:
     pod = way.pod()
     previous = _modern(version)
@@ -58,7 +60,7 @@ def test_what_came_before_stays_in_the_result(way: Way, version: str, says: bool
     assert result["dns"] == _DNS
 
 
-@pytest.mark.parametrize("version", ["0.1.0", "0.2.0", None])
+@table("version", ["0.1.0", "0.2.0", None])
 def test_in_the_oldest_versions_the_first_address_of_a_family_stays(way: Way, version: str | None) -> None:
     pod = way.pod()
     result = way.add(pod, way.config(version, ipam=BOTH, prevResult=_oldest(version)))
@@ -68,8 +70,7 @@ def test_in_the_oldest_versions_the_first_address_of_a_family_stays(way: Way, ve
     assert result["dns"] == _DNS
 
 
-@pytest.mark.parametrize("version", ["0.3.1", "0.4.0", "1.0.0", "1.1.0"])
-@pytest.mark.parametrize("before", ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"])
+@table("version,before", list(product(["0.3.1", "0.4.0", "1.0.0", "1.1.0"], VERSIONS)))
 def test_a_result_of_another_version_is_converted(way: Way, version: str, before: str) -> None:
     pod = way.pod()
     old = before in ("0.1.0", "0.2.0")
@@ -88,7 +89,7 @@ def test_a_modern_result_is_converted_to_the_oldest_form(way: Way) -> None:
     assert "interfaces" not in result
 
 
-@pytest.mark.parametrize(
+@table(
     "previous",
     [
         pytest.param({}, id="nothing at all"),
@@ -122,7 +123,7 @@ def test_keys_of_1_1_0_stay_in_1_1_0(way: Way) -> None:
     assert route in result["routes"]
 
 
-@pytest.mark.parametrize(
+@table(
     "previous",
     [
         pytest.param([], id="a list"),
@@ -159,7 +160,7 @@ def test_a_result_out_of_shape_is_refused_and_nothing_is_made(way: Way, previous
     assert way.nothing_left()
 
 
-@pytest.mark.parametrize("version", ["0.4.0", "1.0.0", "1.1.0"])
+@table("version", ["0.4.0", "1.0.0", "1.1.0"])
 def test_the_merged_result_serves_check_and_del(way: Way, version: str) -> None:
     pod = way.pod()
     result = way.add(pod, way.config(version, prevResult=_modern(version)))

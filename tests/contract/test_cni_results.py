@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.contract.table import table
 from tests.contract.ways import VERSIONS, Document, Pod, Way, addresses
 from tests.sandbox import needs_sandbox
 
@@ -22,7 +23,7 @@ def _on_host(way: Way, name: str) -> Document:
     return next(row for row in way.host.shown("link") if row["ifname"] == name)
 
 
-@pytest.mark.parametrize("version", [None, "0.1.0", "0.2.0"])
+@table("version", [None, "0.1.0", "0.2.0"])
 def test_the_oldest_versions_have_one_address_a_family(way: Way, version: str | None) -> None:
     pod = way.pod()
     result = way.add(pod, way.config(version, ipam=BOTH))
@@ -33,7 +34,7 @@ def test_the_oldest_versions_have_one_address_a_family(way: Way, version: str | 
     assert {key for ip in ("ip4", "ip6") for key in result[ip]} <= {"ip", "gateway", "routes"}
 
 
-@pytest.mark.parametrize("version", ["0.1.0", "0.2.0"])
+@table("version", ["0.1.0", "0.2.0"])
 @pytest.mark.parametrize(("family", "key", "other"), [("assign_ipv4", "ip4", "ip6"), ("assign_ipv6", "ip6", "ip4")])
 def test_the_oldest_versions_have_no_key_for_a_family_that_is_not_there(
     way: Way, version: str, family: str, key: str, other: str
@@ -44,7 +45,7 @@ def test_the_oldest_versions_have_no_key_for_a_family_that_is_not_there(
     assert other not in result
 
 
-@pytest.mark.parametrize("version", _WITH_INTERFACES)
+@table("version", _WITH_INTERFACES)
 def test_a_result_has_both_ends_and_the_addresses_of_the_inner_one(way: Way, version: str) -> None:
     pod = way.pod()
     result = way.add(pod, way.config(version, ipam=BOTH))
@@ -57,14 +58,14 @@ def test_a_result_has_both_ends_and_the_addresses_of_the_inner_one(way: Way, ver
     assert result["routes"] == _DEFAULT_ROUTES
 
 
-@pytest.mark.parametrize("version", _WITH_INTERFACES)
+@table("version", _WITH_INTERFACES)
 def test_an_address_says_its_family_before_1_0_0_only(way: Way, version: str) -> None:
     result = way.add(way.pod(), way.config(version, ipam=BOTH))
     families = [ip.get("version") for ip in result["ips"]]
     assert families == (["4", "6"] if version.startswith("0.") else [None, None])
 
 
-@pytest.mark.parametrize("version", _WITH_INTERFACES)
+@table("version", _WITH_INTERFACES)
 def test_an_interface_says_its_mtu_in_1_1_0_only(way: Way, version: str) -> None:
     pod = way.pod()
     result = way.add(pod, way.config(version))
@@ -72,7 +73,7 @@ def test_an_interface_says_its_mtu_in_1_1_0_only(way: Way, version: str) -> None
     assert [one.get("mtu") for one in result["interfaces"]] == ([real, real] if version == "1.1.0" else [None, None])
 
 
-@pytest.mark.parametrize("version", _WITH_INTERFACES)
+@table("version", _WITH_INTERFACES)
 def test_a_result_has_no_keys_that_its_version_has_not(way: Way, version: str) -> None:
     result = way.add(way.pod(), way.config(version, ipam=BOTH))
     old = version.startswith("0.")
@@ -82,7 +83,7 @@ def test_a_result_has_no_keys_that_its_version_has_not(way: Way, version: str) -
     assert {key for one in result["interfaces"] for key in one} <= {"name", "mac", "sandbox", "mtu"}
 
 
-@pytest.mark.parametrize("spelling", ["/run/netns/./{}", "/run/../run/netns/{}", "//run/netns/{}"])
+@table("spelling", ["/run/netns/./{}", "/run/../run/netns/{}", "//run/netns/{}"])
 def test_the_sandbox_is_the_namespace_as_the_runtime_wrote_it(way: Way, spelling: str) -> None:
     pod = way.pod()
     written = spelling.format(pod.namespace.name)
