@@ -1,4 +1,4 @@
-"""Tables of cases: each by the relay, the first of them by the other ways in too.
+"""Tables of cases: each by the relay, the first by the other ways in too.
 
 What is behind a way in is the same program for all of them, so a long table by each of them would say little more, and
 `python -m cni` takes half a second to start. What differs between the ways (the environment, namespaces, what happens
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-_FIRST = 2
+_FIRST = 1
 _OTHERS = ("python", "alone")
 _Case = type(pytest.param(0))
 

@@ -13,6 +13,8 @@ from tests.sandbox import needs_sandbox
 
 pytestmark = [needs_sandbox, pytest.mark.kernel]
 _MANY = 8
+_FEW = 3
+"""Without an agent each call is half a second of Python."""
 
 
 def test_an_interface_that_exists_is_refused_and_untouched(way: Way) -> None:
@@ -82,11 +84,11 @@ def test_two_networks_attach_one_container_by_one_name_in_two_namespaces(way: Wa
 
 
 def test_many_containers_at_once_get_an_address_each(way: Way) -> None:
-    pods = [way.pod() for _ in range(_MANY)]
+    pods = [way.pod() for _ in range(_MANY if way.has_agent else _FEW)]
     with ThreadPoolExecutor(_MANY) as pool:
         results = list(pool.map(way.add, pods))
     assert [result["ips"][0]["address"] for result in results] == [addresses(pod)[0] for pod in pods]
-    assert len({result["ips"][0]["address"] for result in results}) == _MANY
+    assert len({result["ips"][0]["address"] for result in results}) == len(pods)
     with ThreadPoolExecutor(_MANY) as pool:
         assert all(silent(said) for said in pool.map(lambda pod: way.call("DEL", pod), pods))
     assert way.nothing_left()
@@ -94,9 +96,10 @@ def test_many_containers_at_once_get_an_address_each(way: Way) -> None:
 
 def test_one_attachment_added_many_times_at_once_is_one(way: Way) -> None:
     pod = way.pod()
-    with ThreadPoolExecutor(_MANY) as pool:
-        results = list(pool.map(way.add, [pod] * _MANY))
-    assert results == results[:1] * _MANY
+    times = _MANY if way.has_agent else _FEW
+    with ThreadPoolExecutor(times) as pool:
+        results = list(pool.map(way.add, [pod] * times))
+    assert results == results[:1] * times
     assert len(way.owned()) == 1
 
 
