@@ -85,11 +85,12 @@ async def _release(client: IpamClient, what: str) -> list[Allocation]:
 
 
 def _socket(cluster: Choice, node: str) -> Path:
-    """The socket of a node's agent: in a lab any running node's unless one is named."""
+    """The socket of a node's agent: in a lab any running node's unless one is named; on a host that in --state."""
     folder = cluster.folder()
     state = folder.read()
     if state is None:
-        return DEFAULT_SOCKET
+        own = folder.path / DEFAULT_SOCKET.name
+        return own if own.exists() else DEFAULT_SOCKET
     if node:
         return folder.ipam(state.node(node).name)
     for one in state.nodes:

@@ -19,6 +19,8 @@ def test_a_pod_is_attached_reachable_from_its_host_and_detached(tmp_path: Path) 
         assert added.status == 0, added.out
         address = added.json["ips"][0]["address"].partition("/")[0]
         assert host.namespace.inside(lambda: probe(address, 9, "TCP", 2.0)) == "closed"
+        listed = host.ctl("ipam", "list", "--state", str(host.state))
+        assert (listed.status, address in listed.out) == (0, True), listed.err
         deleted = host.call("DEL", CONFIG, netns=pod.path)
         assert (deleted.status, deleted.out) == (0, "")
         assert host.shown("route", "show", address) == []
