@@ -3,7 +3,7 @@
 # make test    every test this machine can run
 # make lint    style, types and the direction of imports
 # make relay   build/cni/tortie and tortie-ipam, the CNI plugin that a runtime executes
-# make bench   ADD and DEL against the reference plugins, in one run (needs Debian's containernetworking-plugins)
+# make bench   ADD and DEL against the reference plugins, in one run (as root it installs what it needs)
 # make lock    requirements.lock anew from pyproject.toml, with hashes and without addresses
 SHELL := /bin/sh
 export PATH := $(PATH):/usr/sbin:/sbin

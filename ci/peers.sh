@@ -21,6 +21,7 @@ packages() {
         echo "missing:$missing. Run: sudo apt-get install$missing" >&2
         return 1
     fi
+    apt-get update -qq >&2 || echo "the lists of packages stay as they are" >&2
     # shellcheck disable=SC2086  # a list of packages
     DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $missing >&2
 }

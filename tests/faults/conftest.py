@@ -70,6 +70,10 @@ class Faulty:
         there = {row["ifname"] for row in self.host.shown("link") if row["ifname"].startswith("tort")}
         return there - set(self.before["links"])
 
+    def is_published(self) -> bool:
+        """Whether the store knows of more pods than before the test: endpoints are written beside the answer."""
+        return len(everything(self.host)["endpoints"]) > len(self.before["endpoints"])
+
     def _came_to(self, place: str, visits: int) -> bool:
         return self.places.visits(place) > visits
 

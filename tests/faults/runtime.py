@@ -1,10 +1,12 @@
 """What a container runtime does with a plugin: begins a call, may kill it, and cleans up after what failed."""
 
+import contextlib
 import json
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from kernel.links import host_interface
@@ -35,6 +37,22 @@ class Call:
             out, err = self._process.communicate(timeout=_LIMIT_S)
             self._said = Said(self._process.returncode, out, err)
         return self._said
+
+
+def executed(host: Host, program: Path, environment: Mapping[str, str], config: Mapping[str, object]) -> Call:
+    """A plugin executed on a host, its configuration written to it."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        (*host.enter(), str(program)), env=dict(environment), stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    )
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # VERSION reads nothing
+        process.stdin.write(json.dumps(config))
+        process.stdin.flush()
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
+    process.stdin = None
+    return Call(process)
 
 
 @dataclass
@@ -69,15 +87,7 @@ class Container:
             CNI_PATH=str(RELAY.parent),
             CNI_ARGS=f"IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME={self.pod}",
         )
-        pipe = subprocess.PIPE
-        process = subprocess.Popen(
-            (*self.host.enter(), str(RELAY)), env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True
-        )
-        assert process.stdin is not None
-        process.stdin.write(json.dumps(self.config))
-        process.stdin.close()
-        process.stdin = None
-        self.calls.append(Call(process))
+        self.calls.append(executed(self.host, RELAY, environment, self.config))
         return self.calls[-1]
 
     def add(self) -> dict[str, Any]:

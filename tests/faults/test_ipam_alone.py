@@ -1,14 +1,11 @@
 """`tortie-ipam` below another main plugin: addresses without a link, and the same faults."""
 
-import json
-import subprocess
-
 import pytest
 
 from tests.faults.conftest import Faulty
 from tests.faults.left import eventually
 from tests.faults.places import DEL
-from tests.faults.runtime import Call
+from tests.faults.runtime import Call, executed
 from tests.faults.stores import unwritable
 from tests.host import RELAY_IPAM
 from tests.sandbox import needs_sandbox
@@ -24,15 +21,7 @@ def begin(node: Faulty, command: str, netns: str = "/run/netns/none") -> Call:
     environment = node.host.environment(
         CNI_COMMAND=command, CNI_CONTAINERID="alone", CNI_NETNS=netns, CNI_IFNAME="eth0", CNI_PATH="/"
     )
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(
-        (*node.host.enter(), str(RELAY_IPAM)), env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True
-    )
-    assert process.stdin is not None
-    process.stdin.write(json.dumps(CONFIG))
-    process.stdin.close()
-    process.stdin = None
-    node.calls.append(Call(process))
+    node.calls.append(executed(node.host, RELAY_IPAM, environment, CONFIG))
     return node.calls[-1]
 
 

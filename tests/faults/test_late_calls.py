@@ -53,7 +53,7 @@ def test_a_late_delete_that_was_left_as_a_tombstone_touches_nothing_of_the_new_c
 def test_a_second_add_is_answered_like_the_first_also_by_another_agent(node: Faulty) -> None:
     container = node.container()
     first = container.add()
-    eventually(lambda: len(everything(node.host)["endpoints"]) > len(node.before["endpoints"]))
+    eventually(node.is_published)
     there = everything(node.host)
     assert container.add() == first
     node.kill_agent()
@@ -112,6 +112,7 @@ def test_a_removal_that_is_owed_is_made_good_once_and_keeps_an_add_of_the_same_a
 ) -> None:
     container = node.container()
     container.add()
+    eventually(node.is_published)  # or the removal waits for that write, which waits for the lock
     released = node.places.visits("del released")
     with locked(node.host.database):
         container.delete()
