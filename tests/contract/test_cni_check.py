@@ -129,8 +129,8 @@ def test_what_others_may_change_is_no_finding(way: Way, change: Callable[[Attach
 
 
 _BROKEN: dict[str, tuple[Callable[[Attached], None], Callable[[Attached], str]]] = {
-    "the pod's link is gone": (lambda one: one.inside("link del eth0"), lambda _: "eth0"),
-    "the pod's link is down": (lambda one: one.inside("link set eth0 down"), lambda _: "eth0"),
+    "the pod's link is gone": (lambda one: one.inside("link del eth0"), lambda _: "eth0 is missing"),
+    "the pod's link is down": (lambda one: one.inside("link set eth0 down"), lambda _: "eth0 is down"),
     "the address is gone": (lambda one: one.inside(f"addr del {one.ipv4}/32 dev eth0"), lambda one: one.ipv4),
     "the IPv6 address is gone": (lambda one: one.inside(f"addr del {one.ipv6}/128 dev eth0"), lambda one: one.ipv6),
     "the default route is gone": (lambda one: one.inside("route del default"), lambda _: "route"),
