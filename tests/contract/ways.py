@@ -27,6 +27,8 @@ from tests.sandbox import Namespace
 
 T = TypeVar("T")
 Document = dict[str, Any]
+_PRIVATE = ("unshare", "-m", "sh", "-c", 'mount -n -t tmpfs tmpfs /var/lib && exec "$@"', "sh")
+"""Without a datastore in its configuration the plugin takes the host's own folder: here an empty one."""
 WayId = Literal["relay", "python", "alone", "down"]
 
 VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
@@ -113,7 +115,7 @@ class Way:
         program = PYTHON_PLUGIN if self.id in ("python", "alone") else (str(RELAY_IPAM if ipam else RELAY),)
         given = self.host.environment(**({"TORTIE_PROGRAM": "tortie-ipam"} if ipam else {}))
         done = subprocess.run(
-            (*self.host.enter(), *program),
+            (*self.host.enter(), *(_PRIVATE if program is PYTHON_PLUGIN else ()), *program),
             input=stdin.encode() if isinstance(stdin, str) else stdin,
             env={**given, **variables},
             capture_output=True,
