@@ -1,19 +1,19 @@
 """How this node is, for STATUS: can ADD be served, are the pods that run as they should be.
 
-Whether the store can be written is known only by writing. So once in a while, and as long as the last try failed, a
-STATUS has this node's Node written as it is; it waits for a moment only and otherwise tells what was known last. A
-store that doesn't answer within seconds is as good as one that says no.
+Whether the store can be written is known only by writing. So once in a while, after an ADD that failed, and as long as
+the last try did, a STATUS has this node's Node written as it is; it waits for a moment only and otherwise tells what
+was known last. A store that doesn't answer within seconds is as good as one that says no.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from agent.dataplane import Dataplane
 from agent.identity import NodeObject
 from agent.sync import KindSync
 from datastore.errors import StoreError
+from datastore.resources.value import Resource
 
 _EVERY_S = 30.0
 _WAIT_S = 0.015
@@ -27,7 +27,7 @@ class Health:
 
     def __init__(
         self,
-        syncs: Sequence[KindSync[Any]],
+        syncs: Sequence[KindSync[Resource]],
         node_object: NodeObject,
         dataplane: Dataplane,
         clock: Callable[[], float] = time.monotonic,
@@ -37,9 +37,14 @@ class Health:
         self._dataplane = dataplane
         self._clock = clock
         self._failure = ""
+        self._doubted = False
         self._written_at = clock()
         """When the store was last written, or began to be tried."""
         self._trying: asyncio.Task[None] | None = None
+
+    def doubt(self) -> None:
+        """See `cni.node.Health.doubt`."""
+        self._doubted = True
 
     def hurts_pods(self) -> str:
         """See `cni.node.Health.hurts_pods`."""
@@ -51,8 +56,9 @@ class Health:
         for sync in self._syncs:
             if sync.failure and now - sync.failing_since > _LONG_S:
                 return f"the datastore can't be watched: {sync.failure}"
-        if self._trying is None and (self._failure or now - self._written_at > _EVERY_S):
-            self._written_at = now
+        due = self._doubted or self._failure or now - self._written_at > _EVERY_S
+        if self._trying is None and due:
+            self._written_at, self._doubted = now, False
             self._trying = asyncio.create_task(self._try())
         if self._trying is not None:
             await asyncio.wait((self._trying,), timeout=_WAIT_S)

@@ -15,7 +15,6 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 NETWORK = "tortie"
 FILE_NAME = "10-tortie.conflist"
@@ -27,7 +26,7 @@ _OLD_RUNTIMES_TAKE = (1, 0, 0)
 _VERSION = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}")
 _TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _LIMIT_S = 10
-_CHAINED: Mapping[str, Mapping[str, Any]] = {
+_CHAINED: Mapping[str, Mapping[str, object]] = {
     "portmap": {"snat": True, "capabilities": {"portMappings": True}},
     "bandwidth": {"capabilities": {"bandwidth": True}},
     "tuning": {"capabilities": {"mac": True}},

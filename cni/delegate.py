@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -170,7 +169,7 @@ def _failure(kind: str, stdout: bytes, stderr: bytes) -> CniError:
     return error
 
 
-def _with_pod_cidrs(value: Any, pod_cidrs: Callable[[], tuple[Network, ...]]) -> Any:  # noqa: ANN401  # JSON
+def _with_pod_cidrs(value: object, pod_cidrs: Callable[[], tuple[Network, ...]]) -> object:
     if isinstance(value, list):
         return [_with_pod_cidrs(one, pod_cidrs) for one in value]
     if not isinstance(value, dict):

@@ -69,6 +69,9 @@ async def remove(
     try:
         await _finish(node, record or _unrecorded(attachment, below), hold, journalled=record is not None, down=down)
     except (StoreError, IpamError) as error:
+        if record is None and isinstance(error, delegate.DelegateFailed) and not error.ran:
+            log.warning("nothing is known of %s, and nobody to ask about it: %s", attachment.handle, error)
+            return
         if record is None:
             node.records.journal(_unrecorded(attachment, below))
         log.warning("the removal of %s waits in the journal: %s", attachment.handle, error)
@@ -109,14 +112,14 @@ async def replay(node: Node) -> int:
 async def _finish(node: Node, record: Record, hold: Hold, *, journalled: bool, down: Down | None = None) -> None:
     if faults.ACTIVE:
         await faults.at("del journalled")
-    lease = await asyncio.gather(_give_lease_back(record), return_exceptions=True)
+    refused = await _give_lease_back(record)
     if not record.on_link:
         await _take_down(node, record)
     if journalled and down is not None and record.delegated is None:
         await down()
-    if isinstance(lease[0], BaseException):
-        raise lease[0]
-    freed = await _release(node, record, hold, lease[0])
+    if refused is not None:
+        raise refused
+    freed = await _release(node, record, hold)
     if faults.ACTIVE:
         await faults.at("del released")
     if journalled:
@@ -128,12 +131,14 @@ async def _finish(node: Node, record: Record, hold: Hold, *, journalled: bool, d
         del node.freed[next(iter(node.freed))]
 
 
-async def _give_lease_back(record: Record) -> bool:
-    """Give back what is given back over the pod's own interface; whether it was. Its failure keeps no link up."""
-    if record.delegated is None or not record.delegated.needs_link:
-        return False
-    await _delete_below(record, record.delegated)
-    return True
+async def _give_lease_back(record: Record) -> delegate.DelegateFailed | None:
+    """Give back what is given back over the pod's own interface; gives the failure, which keeps no link up."""
+    if record.delegated is not None and record.delegated.needs_link:
+        try:
+            await _delete_below(record, record.delegated)
+        except delegate.DelegateFailed as error:
+            return error
+    return None
 
 
 async def _delete_below(record: Record, plugin: Delegated) -> None:
@@ -160,20 +165,20 @@ async def _take_down(node: Node, record: Record) -> None:
         await faults.at("del dismissed")
 
 
-async def _release(node: Node, record: Record, hold: Hold, freed: bool) -> tuple[Address, ...]:
+async def _release(node: Node, record: Record, hold: Hold) -> tuple[Address, ...]:
     """Free the addresses and withdraw the endpoint, both even if one is refused; gives the addresses."""
     withdrawal = _nothing() if record.on_link else node.endpoints.withdraw(record)
-    freeing = _nothing() if freed else _free(node, record, hold)
-    addresses, endpoint = await asyncio.gather(freeing, withdrawal, return_exceptions=True)
+    addresses, endpoint = await asyncio.gather(_free(node, record, hold), withdrawal, return_exceptions=True)
     for outcome in (addresses, endpoint):
         if isinstance(outcome, BaseException):
             raise outcome
-    return addresses if isinstance(addresses, tuple) else record.addresses
+    return addresses if isinstance(addresses, tuple) else ()
 
 
 async def _free(node: Node, record: Record, hold: Hold) -> tuple[Address, ...]:
     if record.delegated is not None:
-        await _delete_below(record, record.delegated)
+        if not record.delegated.needs_link:
+            await _delete_below(record, record.delegated)
         return record.addresses
     # A record without addresses is of an ADD that never came to know them, or of one that this node never saw.
     if not record.held or hold.uncertain:
@@ -183,7 +188,7 @@ async def _free(node: Node, record: Record, hold: Hold) -> tuple[Address, ...]:
 
 
 async def _nothing() -> None:
-    """Where there is nothing to do."""
+    """What has no endpoint."""
 
 
 def _unrecorded(attachment: Attachment, below: Delegated | None) -> Record:

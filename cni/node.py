@@ -65,6 +65,10 @@ class Endpoints(Protocol):
 class Health(Protocol):
     """How the node is, for STATUS."""
 
+    def doubt(self) -> None:
+        """An ADD has failed for now: what was true a moment ago may not be any more."""
+        ...
+
     def hurts_pods(self) -> str:
         """Why pods that run are not as they should be; empty if they are."""
         ...
@@ -76,6 +80,9 @@ class Health(Protocol):
 
 class Healthy:
     """A node that has nothing to tell."""
+
+    def doubt(self) -> None:
+        """See `Health.doubt`."""
 
     def hurts_pods(self) -> str:
         """See `Health.hurts_pods`."""

@@ -64,6 +64,8 @@ class Plugin:
             call = parse(request.environment, request.stdin)
             return await self._dispatch(call, request)
         except CniError as error:
+            if isinstance(error, TryAgainLater):
+                self._node.health.doubt()
             return failed(error, request)
         except OSError as error:  # the disk of the records is full, above all
             log.exception("%s failed", request.command)

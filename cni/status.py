@@ -1,7 +1,7 @@
 """STATUS: could an ADD be served now.
 
     50   it couldn't: the agent isn't in sync, the store can't be written, no address is left
-    51   nor are the pods that run as they should be: rules or routes can't be applied
+    51   nor are the pods that run as they should be: rules can't be applied
 
 Runtimes ask every few seconds and wait for the answer before anything else, so nothing here may take long.
 Source: CNI SPEC 1.1.0 section 2, "STATUS"; section 5 for the codes.
@@ -17,7 +17,8 @@ from datastore.errors import StoreError
 from ipam.errors import IpamError
 
 _LOOK_S = 1.0
-"""How long the store may take to say that there are addresses: it is asked only where this node has none left."""
+"""How long a plugin below, or the store, may take to say that there are addresses; the store is asked only where this
+node has none left."""
 
 
 async def status(node: Node, call: Call) -> None:
@@ -34,12 +35,13 @@ async def status(node: Node, call: Call) -> None:
         raise NotAvailable("ADD can't be served", trouble)
     plugin = None if call.alone else delegate.delegated(call, node.pod_cidrs)
     try:
-        if plugin is not None:
-            await delegate.run(plugin, "STATUS", call.attachment)
-            return
         async with asyncio.timeout(_LOOK_S):
-            await node.allocator.check_room(call.addressing.wanted)
+            if plugin is not None:
+                await delegate.run(plugin, "STATUS", call.attachment)
+            else:
+                await node.allocator.check_room(call.addressing.wanted)
     except (IpamError, StoreError) as error:
         raise NotAvailable("no address could be assigned", str(error)) from error
     except TimeoutError:
-        raise NotAvailable("no address could be assigned", "the datastore doesn't answer") from None
+        asked = "the datastore" if plugin is None else f"the IPAM plugin {plugin.type}"
+        raise NotAvailable("no address could be assigned", f"{asked} doesn't answer") from None

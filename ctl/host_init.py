@@ -3,9 +3,9 @@
 import asyncio
 import os
 from pathlib import Path
-from typing import Any
 
 import click
+import msgspec
 
 from agent.host import install
 from agent.host.doing import Doing
@@ -28,15 +28,18 @@ from ctl.host_options import as_root, state_option
 @click.option("--dry-run", is_flag=True, help="Show what would be done.")
 @state_option
 @as_root
-def init(state: Path, dry_run: bool, no_chain: bool, chain: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401
+def init(state: Path, dry_run: bool, no_chain: bool, chain: tuple[str, ...], **options: object) -> None:
     """Make this host a node: pools, plugin, the agent's unit, and at last the conflist.
 
     An option that isn't given stays as it was at the last init.
     """
     if chain and no_chain:
         raise click.UsageError("--chain and --no-chain exclude each other")
-    said = {name: os.path.abspath(text) if text and name.endswith("_dir") else text for name, text in options.items()}
-    asked = Asked(chain=chain if chain or no_chain else None, **said)
+    said = {
+        name: os.path.abspath(found) if isinstance(found, str) and found and name.endswith("_dir") else found
+        for name, found in options.items()
+    }
+    asked = msgspec.convert({**said, "chain": chain if chain or no_chain else None}, Asked)
     doing = Doing(click.echo, dry_run)
     advice = asyncio.run(install.init(state, DEFAULT_SOCKET.parent, asked, doing))
     if not doing.done:

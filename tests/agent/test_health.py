@@ -14,6 +14,7 @@ from datastore.errors import Unavailable
 from datastore.memory import MemoryStore
 from datastore.resources.ippool import IPPool
 from datastore.resources.node import Node
+from datastore.resources.value import Resource
 from datastore.store import Store
 from ipam.allocator import Allocator
 from kernel.fake import FakeKernel
@@ -46,7 +47,7 @@ class World:
         self.node_object = NodeObject(self.store, "node-1", "m1", (ip_address("172.30.0.1"),), allocator)
         kernel = FakeKernel()
         self.dataplane = Dataplane(Compiler("node-1"), Iptables(kernel, Backend.NFT), Ipset(kernel, kernel))
-        self.sync = KindSync(self.store, IPPool, lambda _: None, lambda _: None)
+        self.sync: KindSync[Resource] = KindSync(self.store, IPPool, lambda _: None, lambda _: None)
         self.health = Health([self.sync], self.node_object, self.dataplane, lambda: self.now)
 
     async def later(self, seconds: float) -> str:
@@ -82,6 +83,13 @@ async def test_a_store_that_refuses_writes_is_told_until_one_succeeds(world: Wor
     assert "can't be written" in await world.later(0.1)
     world.store.refuses = False
     assert await world.later(0.1) == ""
+
+
+async def test_after_a_failed_add_the_next_question_tries_the_store(world: World) -> None:
+    world.store.refuses = True
+    assert await world.later(1) == ""
+    world.health.doubt()
+    assert "can't be written" in await world.later(0.1)
 
 
 async def test_a_store_that_does_not_answer_is_told_after_seconds_and_holds_nobody_up(world: World) -> None:

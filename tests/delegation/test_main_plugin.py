@@ -35,7 +35,6 @@ def chain(host: Host, plugins: Path, ipam: dict[str, Any], **keys: object) -> Ch
 
 def left(host: Host) -> list[object]:
     links = [row["ifname"] for row in host.shown("link") if row["ifname"].startswith("tort")]
-    time.sleep(0)  # the reaper's moment is waited for by the caller
     return [*links, *host.state.glob("attachments/*"), *host.state.glob("journal/*")]
 
 
@@ -170,6 +169,12 @@ def test_what_the_plugin_below_says_is_told_under_its_own_code(host: Host, plugi
         chain(host, plugins, missing).add(Container(id="c1", netns=host.pod().path))
     assert refused.value.code == 11
     wait_until_clean(host, tmp_path)
+
+
+def test_a_delete_of_what_nobody_knows_owes_nothing_to_a_plugin_that_is_not_there(host: Host) -> None:
+    config = {"cniVersion": "1.0.0", "name": "net", "type": "tortie", "ipam": {"type": "nosuch"}}
+    assert host.call("DEL", config, container="unheard-of").status == 0
+    assert left(host) == []
 
 
 @both_plugin_sets
