@@ -6,7 +6,8 @@ here could put a policy in force. The pod's endpoint is written by the agent whe
 
 import asyncio
 import socket
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from cni import removals
@@ -15,7 +16,7 @@ from cni.errors import InvalidConfig, NotAvailable, TryAgainLater
 from cni.flows import Flows
 from cni.links import HostLinks
 from cni.netconf import Netconf, check_datastore_type
-from cni.node import Node
+from cni.node import Endpoints, Node
 from cni.plugin import Output, Plugin
 from cni.reaper import Reaper
 from cni.records import Record, Records
@@ -74,51 +75,54 @@ async def run(request: Request) -> Output:
         raise NotAvailable(error.message, error.details) from error
 
 
-async def _run(call: Call, request: Request) -> Output:
+@asynccontextmanager
+async def without_agent(name: str, allocator: Allocator, state: Path, endpoints: Endpoints) -> AsyncIterator[Node]:
+    """A node's services for as long as no agent has them; what DELs left to be done is done at the end."""
     async with AsyncExitStack() as stack:
-        node = await _node(call.config, stack, needs_store=call.command != "DEL")
-        plugin = Plugin(node)
-        plugin.not_ready = ""
+        sockets = [NetlinkSocket.open() for _ in range(3)] + [NetlinkSocket.open(NETLINK_NETFILTER)]
+        for one in sockets:
+            stack.callback(one.close)
+        links = HostLinks(sockets[0], sockets[1])
+        stack.callback(links.close)
+        node = Node(
+            name=name,
+            allocator=allocator,
+            handles=Handles(state / "handles"),
+            records=Records(state),
+            links=links,
+            reaper=Reaper(sockets[2]),
+            policy=NoPolicy(),
+            endpoints=endpoints,
+            flows=Flows(sockets[3]),
+            mtu=lambda: _DEFAULT_MTU,
+        )
         reaping = asyncio.create_task(node.reaper.run())
         try:
-            output = await plugin.run(request)
+            yield node
             await removals.ended(node)
             await node.reaper.reaped()
             await node.flows.close()
-            return output
         finally:
             reaping.cancel()
             await asyncio.gather(reaping, return_exceptions=True)
 
 
-async def _node(config: Netconf, stack: AsyncExitStack, *, needs_store: bool) -> Node:
-    store = await _open(config)
-    stack.push_async_callback(store.close)
-    name = config.nodename or socket.gethostname()
-    allocator = Allocator(store, name, config.machine or _machine())
-    if needs_store:
-        try:
-            await allocator.load()
-        except StoreError as error:
-            raise TryAgainLater("the datastore can't be used", str(error)) from error
-    sockets = [NetlinkSocket.open() for _ in range(3)] + [NetlinkSocket.open(NETLINK_NETFILTER)]
-    for one in sockets:
-        stack.callback(one.close)
-    links = HostLinks(sockets[0], sockets[1])
-    stack.callback(links.close)
-    state = Path(config.state or DEFAULT_STATE)
-    return Node(
-        name=name,
-        allocator=allocator,
-        handles=Handles(state / "handles"),
-        records=Records(state),
-        links=links,
-        reaper=Reaper(sockets[2]),
-        policy=NoPolicy(),
-        endpoints=NoEndpoints(),
-        flows=Flows(sockets[3]),
-        mtu=lambda: _DEFAULT_MTU,
-    )
+async def _run(call: Call, request: Request) -> Output:
+    config = call.config
+    async with AsyncExitStack() as stack:
+        store = await _open(config)
+        stack.push_async_callback(store.close)
+        name = config.nodename or socket.gethostname()
+        allocator = Allocator(store, name, config.machine or _machine())
+        if call.command != "DEL":
+            try:
+                await allocator.load()
+            except StoreError as error:
+                raise TryAgainLater("the datastore can't be used", str(error)) from error
+        async with without_agent(name, allocator, Path(config.state or DEFAULT_STATE), NoEndpoints()) as node:
+            plugin = Plugin(node)
+            plugin.not_ready = ""
+            return await plugin.run(request)
 
 
 async def _open(config: Netconf) -> Store:

@@ -3,19 +3,13 @@
 It does what the agent does, with the agent's own parts, once no agent runs any more.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from agent.publish import Publisher
 from cni.detach import remove, replay
-from cni.flows import Flows
-from cni.links import HostLinks
-from cni.node import Node
-from cni.reaper import Reaper
 from cni.records import Records
-from cni.standalone import NoPolicy
+from cni.standalone import without_agent
 from cni.tombstones import Tombstones
 from datastore.errors import Conflict, NotFound, Unavailable, Unknown
 from datastore.resources import kinds
@@ -26,10 +20,8 @@ from datastore.resources.value import Resource
 from datastore.store import Store, Where
 from ipam.allocator import Allocator
 from ipam.block import Block
-from ipam.handles import Handles, is_attachments
-from kernel.batch import NETLINK_NETFILTER, NetlinkSocket
+from ipam.handles import is_attachments
 
-_MTU = 1500
 _TRIES = 8
 
 
@@ -52,7 +44,9 @@ async def leave(store: Store, state: Path, socket: Path, node: str, machine: str
         KernelError: a link can't be taken down.
     """
     done = []
-    async with _services(store, state, node, machine) as (services, publisher):
+    allocator, publisher = Allocator(store, node, machine), Publisher(store, node)
+    await allocator.load()
+    async with without_agent(node, allocator, state, publisher) as services:
         tombstones = Tombstones(socket)
         for record in list(services.records.all()):
             async with services.handles.hold(record.attachment.handle) as hold:
@@ -85,39 +79,6 @@ async def others(store: Store, pools: Sequence[str]) -> list[str]:
     """
     found: list[Resource] = [one for kind in kinds.KINDS for one in (await store.list(kind)).items]
     return [one.key for one in found if not (isinstance(one, IPPool) and one.name in pools)]
-
-
-@asynccontextmanager
-async def _services(store: Store, state: Path, node: str, machine: str) -> AsyncIterator[tuple[Node, Publisher]]:
-    async with AsyncExitStack() as stack:
-        sockets = [NetlinkSocket.open() for _ in range(3)] + [NetlinkSocket.open(NETLINK_NETFILTER)]
-        for one in sockets:
-            stack.callback(one.close)
-        links = HostLinks(sockets[0], sockets[1])
-        stack.callback(links.close)
-        allocator = Allocator(store, node, machine)
-        await allocator.load()
-        flows, publisher = Flows(sockets[3]), Publisher(store, node)
-        services = Node(
-            name=node,
-            allocator=allocator,
-            handles=Handles(state / "handles"),
-            records=Records(state),
-            links=links,
-            reaper=Reaper(sockets[2]),
-            policy=NoPolicy(),
-            endpoints=publisher,
-            flows=flows,
-            mtu=lambda: _MTU,
-        )
-        reaping = asyncio.create_task(services.reaper.run())
-        try:
-            yield services, publisher
-            await services.reaper.reaped()
-            await flows.close()
-        finally:
-            reaping.cancel()
-            await asyncio.gather(reaping, return_exceptions=True)
 
 
 async def _owned(store: Store, node: str) -> dict[str, list[str]]:
