@@ -25,6 +25,8 @@ from datastore.resources import names
 from datastore.resources.ippool import BLOCK_RANGE
 from datastore.resources.value import Kind, Resource, Value, check_below
 
+HISTORY = 64
+"""Past owners that a block remembers: one for each address of a default block."""
 _ID_DIGITS = 16
 _ORDINALS = {str(ordinal): ordinal for ordinal in range(4096)}
 """Every way to write an ordinal of the largest block; cheaper than parsing in what each assignment pays for."""
@@ -71,6 +73,20 @@ def _check_owner(allocation_id: str, node: str, pod: str, namespace: str) -> Non
         names.check_label_name(namespace, "namespace")
 
 
+class Past(Value, frozen=True, kw_only=True):
+    """Who had an address once, and from when to when in Unix seconds."""
+
+    ordinal: int
+    handle: str = ""
+    """Only for what was no pod's."""
+    namespace: str = ""
+    pod: str = ""
+    node: str = ""
+    """Where it was another than the block's."""
+    since: float = 0
+    until: float = 0
+
+
 class IPBlockSpec(Value, frozen=True, kw_only=True):
     """A block's owner and its addresses' owners. Times are Unix seconds."""
 
@@ -90,6 +106,10 @@ class IPBlockSpec(Value, frozen=True, kw_only=True):
     """Freed ordinals with their release times, oldest first."""
     fresh: int = 0
     """Ordinals from here on were never used."""
+    history: tuple[Past, ...] = ()
+    """The last owners that released or lost an address of this block, oldest first, at most `HISTORY`."""
+    frozen: str = ""
+    """Of a migration to another datastore: nothing is given or freed here, until the same hand thaws it."""
 
     def check(self) -> None:
         """Judge the block's place, its owner and every ordinal.
@@ -108,6 +128,8 @@ class IPBlockSpec(Value, frozen=True, kw_only=True):
             raise names.invalid("fresh", self.fresh, f"is outside a block of {place.size}")
         if self.allocations and not self.ready:
             raise Invalid("allocations", "an unready block has none")
+        if len(self.history) > HISTORY:
+            raise Invalid("history", f"has {len(self.history)} entries; a block remembers {HISTORY}")
         self._check_released(self._check_allocations())
 
     def _check_allocations(self) -> set[int]:

@@ -25,6 +25,8 @@ _NOT_FOR_PODS = (
     *map(ip_network, ("::/96", "::ffff:0:0/96", "fe80::/10", "ff00::/8")),
 )
 """This host, loopback, link-local (the pods' gateway is one), multicast and reserved; IPv4-mapped (RFC 6890)."""
+COUNT_MAX = (1 << 53) - 1
+"""The largest number that every JSON reader takes; an IPv6 /64 has more addresses."""
 EVERYTHING = "all()"
 """The selector, in Calico's grammar, that selects everything."""
 
@@ -80,12 +82,27 @@ class IPPoolSpec(Value, frozen=True, kw_only=True):
             raise names.invalid("blockSize", size, f"makes blocks larger than the pool {network}")
 
 
+class IPPoolStatus(Value, frozen=True, kw_only=True):
+    """What the controller last counted."""
+
+    capacity: int = 0
+    """Addresses of the pool, at most `COUNT_MAX`."""
+    used: int = 0
+    """Addresses that somebody owns."""
+    free: int = 0
+    """Addresses that could be given: neither owned nor reserved; at most `COUNT_MAX`."""
+    blocks: int = 0
+    observed_generation: int = 0
+    """Of the spec that was counted, where the store knows one (Kubernetes)."""
+
+
 class IPPool(Resource, frozen=True, kw_only=True):
     """tortie.dev/v1 IPPool."""
 
     KIND: ClassVar[Kind] = Kind("tortie.dev", "v1", "IPPool", "ippools", False, ("ipp",))
 
     spec: IPPoolSpec
+    status: IPPoolStatus = IPPoolStatus()
 
     @property
     def block_prefix_len(self) -> int:

@@ -10,7 +10,9 @@ from datastore.errors import Invalid, UnknownKind
 from datastore.resources.clusterconfiguration import ClusterConfiguration
 from datastore.resources.ipblock import IPBlock
 from datastore.resources.ippool import IPPool
-from datastore.resources.kubernetes import KubernetesNode, Namespace, Pod
+from datastore.resources.ipreservation import IPReservation
+from datastore.resources.kubernetes import KubernetesNode, Namespace, Pod, ServiceAccount
+from datastore.resources.lease import Lease
 from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.resources.node import Node
 from datastore.resources.value import Resource
@@ -18,6 +20,7 @@ from datastore.resources.workloadendpoint import WorkloadEndpoint
 
 KINDS: tuple[type[Resource], ...] = (
     IPPool,
+    IPReservation,
     IPBlock,
     Node,
     WorkloadEndpoint,
@@ -26,6 +29,8 @@ KINDS: tuple[type[Resource], ...] = (
     Namespace,
     Pod,
     KubernetesNode,
+    ServiceAccount,
+    Lease,
 )
 """Where two share a name, the first has it."""
 

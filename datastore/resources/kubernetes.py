@@ -20,6 +20,12 @@ class Namespace(Resource, frozen=True, kw_only=True):
     KIND: ClassVar[Kind] = Kind("", "v1", "Namespace", "namespaces", False, ("ns",))
 
 
+class ServiceAccount(Resource, frozen=True, kw_only=True):
+    """core/v1 ServiceAccount: only its labels matter here."""
+
+    KIND: ClassVar[Kind] = Kind("", "v1", "ServiceAccount", "serviceaccounts", True, ("sa",))
+
+
 class ContainerPort(Value, frozen=True, kw_only=True):
     """core/v1 ContainerPort."""
 

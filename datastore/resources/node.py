@@ -25,6 +25,8 @@ class NodeSpec(Value, frozen=True, kw_only=True):
     """CIDRs whose addresses another IPAM plugin gives on this node (core/v1 Node has the same field)."""
     borrowed: tuple[str, ...] = ()
     """Addresses of its pods that lie in other nodes' blocks."""
+    tunnel_addresses: tuple[str, ...] = ()
+    """Its own addresses in pools with an encapsulation, at most one of each family: the tunnel's end."""
 
     def check(self) -> None:
         """Judge every address and CIDR.
@@ -42,6 +44,8 @@ class NodeSpec(Value, frozen=True, kw_only=True):
             names.parse_cidr(text, f"podCIDRs[{index}]")
         for index, text in enumerate(self.borrowed):
             names.parse_address(text, f"borrowed[{index}]")
+        for index, text in enumerate(self.tunnel_addresses):
+            names.parse_address(text, f"tunnelAddresses[{index}]")
 
 
 class Node(Resource, frozen=True, kw_only=True):

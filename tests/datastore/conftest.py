@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from datastore.store import Store
-from tests.datastore.drivers import DRIVERS, Opener, opener_of
+from tests.datastore.drivers import DRIVERS, Opener
 
 
-@pytest.fixture(params=DRIVERS)
+@pytest.fixture(params=sorted(DRIVERS))
 async def open_new(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Opener, None]:
     async with AsyncExitStack() as stack:
-        yield opener_of(request.param, tmp_path, stack)
+        yield DRIVERS[request.param](tmp_path, stack)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The drivers that one contract suite holds to account, and how its tests look at watches."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import count
@@ -19,7 +19,6 @@ R = TypeVar("R", bound=Resource)
 PERSIST = Journal("persist", "chosen by a test, whatever the library's version")
 WAL = Journal("wal", PERSIST.reason)
 """The bug that keeps WAL from older libraries is a race of checkpoints, too rare to disturb a test."""
-DRIVERS = ("memory", "sqlite-truncate", "sqlite-wal")
 
 PATIENCE_S = 60.0
 """How long a test waits for what must come; no test waits for a time to pass."""
@@ -31,22 +30,43 @@ class Opener(Protocol):
     async def __call__(self, *, keep: int = 1000, bookmark_s: float = 60.0) -> Store: ...
 
 
-def opener_of(driver: str, folder: Path, stack: AsyncExitStack) -> Opener:
-    """Stores of `driver`; files are made below `folder`."""
-    numbers = count()
+Driver = Callable[[Path, AsyncExitStack], Opener]
+"""Gives stores of one driver; files are made below the folder, and what is pushed on the stack ends with the test."""
+
+
+def on_memory(folder: Path, stack: AsyncExitStack) -> Opener:
+    """Stores in this process's memory."""
 
     async def open_new(*, keep: int = 1000, bookmark_s: float = 60.0) -> Store:
-        path = folder / f"{next(numbers)}" / "store.db"
-        store: Store
-        if driver == "memory":
-            store = MemoryStore(keep=keep, bookmark_s=bookmark_s)
-        else:
-            journal = WAL if driver == "sqlite-wal" else PERSIST
-            store = await SQLiteStore.open(path, keep=keep, bookmark_s=bookmark_s, journal=journal)
+        store = MemoryStore(keep=keep, bookmark_s=bookmark_s)
         stack.push_async_callback(store.close)
         return store
 
     return open_new
+
+
+def on_sqlite(journal: Journal) -> Driver:
+    """Stores in SQLite files with a journal of this mode."""
+
+    def driver(folder: Path, stack: AsyncExitStack) -> Opener:
+        numbers = count()
+
+        async def open_new(*, keep: int = 1000, bookmark_s: float = 60.0) -> Store:
+            path = folder / f"{next(numbers)}" / "store.db"
+            store = await SQLiteStore.open(path, keep=keep, bookmark_s=bookmark_s, journal=journal)
+            stack.push_async_callback(store.close)
+            return store
+
+        return open_new
+
+    return driver
+
+
+DRIVERS: Mapping[str, Driver] = {
+    "memory": on_memory,
+    "sqlite-truncate": on_sqlite(PERSIST),
+    "sqlite-wal": on_sqlite(WAL),
+}
 
 
 @dataclass

@@ -18,7 +18,7 @@ from datastore.errors import AlreadyExists, Compacted, Conflict, NotFound
 from datastore.resources.ipblock import IPBlock
 from datastore.resources.value import Metadata
 from datastore.store import Revision, Store, Where
-from tests.datastore.drivers import DRIVERS, PATIENCE_S, Follower, opener_of
+from tests.datastore.drivers import DRIVERS, PATIENCE_S, Follower
 from tests.datastore.samples import ip_block
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.stack = AsyncExitStack()
         folder = self.stack.enter_context(tempfile.TemporaryDirectory())
-        opener = opener_of(self.driver, Path(folder), self.stack)
+        opener = DRIVERS[self.driver](Path(folder), self.stack)
         # Bookmarks after no time at all: every read of a watch comes back, so nothing here waits.
         self.store: Store = self.run(opener(keep=KEEP, bookmark_s=0.0))
         self.model: dict[str, IPBlock] = {}

@@ -1,0 +1,1 @@
+"""One per cluster: addresses reclaimed, departed nodes, pools' status."""

@@ -1,0 +1,1 @@
+"""tortie-controller: for now only its name."""
