@@ -62,5 +62,5 @@ class Place:
         return opened
 
     async def close(self) -> None:
-        await self._stack.aclose()
+        await self._stack.aclose()  # may be done before, and then does nothing
         self.sql(f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)", f"DROP ROLE IF EXISTS {self.name}")
