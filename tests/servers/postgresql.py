@@ -97,6 +97,16 @@ class PostgreSQLServer:
         self.run("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "--no-sync", "--wal-segsize=4")
         self.configure()
 
+    def copy(self, primary: "PostgreSQLServer") -> None:
+        """Become a hot standby of a server that runs; it begins to follow when it is started."""
+        source = ("-h", "127.0.0.1", "-p", str(primary.port), "-U", "postgres")
+        self.run("pg_basebackup", "-D", str(self.data), "-R", "-c", "fast", "--no-sync", *source)
+        self.configure()
+
+    async def promote(self) -> None:
+        """Make a primary of a standby."""
+        self.run("pg_ctl", "promote", "-w", "-D", str(self.data))
+
     def configure(self) -> None:
         """Write its settings."""
         with (self.data / "postgresql.conf").open("a") as file:
