@@ -17,7 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from datastore.resources.ipblock import IPBlock
+from datastore.resources.ipblock import Allocation, IPBlock
 from datastore.resources.ippool import IPPool
 from datastore.store import Store
 from ipam.block import Address, Among, Block, Held, Network, Owner
@@ -112,6 +112,15 @@ class Allocator:
     def borrowed(self) -> frozenset[Address]:
         """This node's addresses in other nodes' blocks."""
         return self._mirror.borrowed()
+
+    def allocations(self) -> list[tuple[Held, Allocation]]:
+        """Everything that the mirror says this node has, in its own blocks and in others'."""
+        return [
+            (block.held(int(ordinal)), allocation)
+            for block in self._mirror.blocks()
+            for ordinal, allocation in block.record.spec.allocations.items()
+            if allocation.node == self._mirror.node
+        ]
 
     async def assign(self, owner: Owner, wanted: Wanted, hold: Hold, *, again: bool = False) -> tuple[Held, ...]:
         """One address of each family wanted, persisted; all of them or none.
