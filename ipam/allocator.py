@@ -153,6 +153,19 @@ class Allocator:
             hold.settle()
         raise failures[0]
 
+    async def adopt(self, owner: Owner, held: Held) -> Held | None:
+        """Give `owner` a new id for an address that its handle has, whatever pod and node stand there; None: it hasn't.
+
+        Raises:
+            StoreError, NotSettled: the store can't be used; perhaps it was done.
+        """
+        try:
+            return await self._adopt(owner, held)
+        except Moved:
+            return None
+        finally:
+            self._tell()
+
     async def release(self, held: Iterable[Held], *, certain: bool = True) -> None:
         """Free allocations by id; what has gone already, or belongs to another by now, is left alone.
 
