@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field, replace
 
 from datastore.resources.clusterconfiguration import ClusterConfigurationSpec
-from datastore.resources.ipblock import IPBlock
+from datastore.resources.ipblock import Allocation, IPBlock
 from datastore.resources.ippool import IPPool
 from datastore.store import Store
 from ipam.block import Address, Among, Block, Held, Network, Owner
@@ -122,6 +122,15 @@ class Allocator:
         """This node's addresses in other nodes' blocks."""
         return self._mirror.borrowed()
 
+    def allocations(self) -> list[tuple[Held, Allocation]]:
+        """Everything that the mirror says this node has, in its own blocks and in others'."""
+        return [
+            (block.held(int(ordinal)), allocation)
+            for block in self._mirror.blocks()
+            for ordinal, allocation in block.record.spec.allocations.items()
+            if allocation.node == self._mirror.node
+        ]
+
     async def assign(self, owner: Owner, wanted: Wanted, hold: Hold, *, again: bool = False) -> tuple[Held, ...]:
         """One address of each family wanted, persisted; all of them or none.
 
@@ -153,6 +162,19 @@ class Allocator:
         if not had and not any(isinstance(failure, NotSettled) for failure in failures):
             hold.settle()
         raise failures[0]
+
+    async def adopt(self, owner: Owner, held: Held) -> Held | None:
+        """Give `owner` a new id for an address that its handle has, whatever pod and node stand there; None: it hasn't.
+
+        Raises:
+            StoreError, NotSettled: the store can't be used; perhaps it was done.
+        """
+        try:
+            return await self._adopt(owner, held)
+        except Moved:
+            return None
+        finally:
+            self._tell()
 
     async def release(self, held: Iterable[Held], *, certain: bool = True) -> None:
         """Free allocations by id; what has gone already, or belongs to another by now, is left alone.
