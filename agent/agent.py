@@ -268,8 +268,7 @@ class Agent:
 
     def _on_graph_change(self) -> None:
         self.allocator.set_pools(self.graph.pools.values())
-        configuration = self.graph.configuration
-        self.allocator.settings = Settings(configuration.strict_affinity, configuration.cooldown_seconds)
+        self.allocator.settings = Settings.of(self.graph.configuration)
         self._changed.set()
         self.routes.soon()
         self._control.look_again()

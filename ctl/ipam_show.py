@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from ipaddress import ip_network
 
 import click
@@ -12,14 +13,16 @@ from ctl.failures import Failure
 from ctl.lab_commands import named
 from ctl.location import Choice, cluster_options
 from datastore.resources.ipblock import Allocation, IPBlock, cell_of
-from datastore.resources.ippool import IPPool
+from datastore.resources.ippool import COUNT_MAX, IPPool, IPPoolStatus
 from datastore.resources.ipreservation import IPReservation
 from datastore.resources.names import parse_address
 from datastore.store import Store, Where
 from ipam.block import Address, Block
 from ipam.owners import called
+from ipam.reserved import Reserved
+from ipam.standing import BlockUsage, Standing, Whereabouts, of_block, whereabouts
 from ipam.survey import configuration
-from ipam.usage import BlockUsage, PoolUsage, Reserved, Standing, Whereabouts, of_block, of_pool, whereabouts
+from ipam.usage import usage
 
 _NO = 1
 
@@ -54,19 +57,46 @@ def show(blocks: bool, address: str | None, pod: str | None, form: str, cluster:
 
 
 async def _show_pools(store: Store, form: str, *, blocks: bool) -> int:
-    now = time.time()
     pools = sorted((await store.list(IPPool)).items, key=lambda one: one.name)
-    reserved = Reserved.of((await store.list(IPReservation)).items)
+    reservations = (await store.list(IPReservation)).items
     cooldown_s = (await configuration(store)).cooldown_seconds
-    read = sorted(map(Block.read, (await store.list(IPBlock)).items), key=_place)
+    records = (await store.list(IPBlock)).items
+    now, reserved = time.time(), Reserved.of(reservations)
+    counted = [of_block(block, reserved, now, cooldown_s) for block in sorted(map(Block.read, records), key=_place)]
     if blocks:
-        _print_blocks([of_block(block, reserved, now, cooldown_s) for block in read], form)
-    else:
-        _print_pools([of_pool(pool, read, reserved, now, cooldown_s) for pool in pools], form)
+        _print_blocks(counted, form)
+        return 0
+    statuses = usage(pools, records, reservations)
+    _print_pools([_Full.of(pool, statuses[pool.name], reserved, counted) for pool in pools], form)
     return 0
 
 
-def _print_pools(pools: Sequence[PoolUsage], form: str) -> None:
+@dataclass(frozen=True, slots=True)
+class _Full:
+    """How full a pool is, with what its status doesn't say."""
+
+    pool: IPPool
+    status: IPPoolStatus
+    reserved: int
+    cooling: int
+    borrowed: int
+    blocks_at_most: int
+
+    @classmethod
+    def of(cls, pool: IPPool, status: IPPoolStatus, reserved: Reserved, blocks: Sequence[BlockUsage]) -> "_Full":
+        network = ip_network(pool.spec.cidr)
+        inside = [one for one in blocks if one.block.network.overlaps(network)]
+        return cls(
+            pool,
+            status,
+            reserved.count(network) - sum(reserved.count(one.block.network) - one.reserved for one in inside),
+            sum(one.cooling for one in inside),
+            sum(one.borrowed for one in inside),
+            min(1 << (pool.block_prefix_len - network.prefixlen), COUNT_MAX),
+        )
+
+
+def _print_pools(pools: Sequence[_Full], form: str) -> None:
     if form == "json":
         output.as_json({"items": [_pool_fields(one) for one in pools]})
         return
@@ -75,11 +105,11 @@ def _print_pools(pools: Sequence[PoolUsage], form: str) -> None:
         [
             one.pool.name + (" (disabled)" if one.pool.spec.disabled else ""),
             one.pool.spec.cidr,
-            f"{one.blocks}/{_short(one.blocks_at_most)}",
-            _short(one.capacity),
-            one.used,
-            _short(one.free),
-            f"{100 * one.used // one.capacity}%",
+            f"{one.status.blocks}/{_short(one.blocks_at_most)}",
+            _short(one.status.capacity),
+            one.status.used,
+            _short(one.status.free),
+            f"{100 * one.status.used // one.status.capacity}%",
             one.borrowed,
             _short(one.reserved),
         ]
@@ -88,19 +118,19 @@ def _print_pools(pools: Sequence[PoolUsage], form: str) -> None:
     output.table(headings, rows)
 
 
-def _pool_fields(one: PoolUsage) -> dict[str, object]:
+def _pool_fields(one: _Full) -> dict[str, object]:
     return {
         "name": one.pool.name,
         "cidr": one.pool.spec.cidr,
         "blockSize": one.pool.block_prefix_len,
         "disabled": one.pool.spec.disabled,
-        "capacity": one.capacity,
-        "used": one.used,
-        "free": one.free,
+        "capacity": one.status.capacity,
+        "used": one.status.used,
+        "free": one.status.free,
         "reserved": one.reserved,
         "cooling": one.cooling,
         "borrowed": one.borrowed,
-        "blocks": one.blocks,
+        "blocks": one.status.blocks,
         "blocksAtMost": one.blocks_at_most,
     }
 
@@ -150,7 +180,9 @@ def _state(block: Block) -> str:
 
 
 def _short(number: int) -> str:
-    """A count as people read it; an IPv6 pool's has 24 digits."""
+    """A count as people read it; an IPv6 pool's has 16 digits."""
+    if number >= COUNT_MAX:
+        return "2^53+"
     return str(number) if number < 10**9 else f"2^{number.bit_length() - 1}"
 
 

@@ -17,13 +17,14 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from datastore.resources.ipblock import IPBlock
+from datastore.resources.clusterconfiguration import ClusterConfigurationSpec
+from datastore.resources.ipblock import Allocation, IPBlock
 from datastore.resources.ippool import IPPool
 from datastore.store import Store
 from ipam.block import Address, Among, Block, Held, Network, Owner
 from ipam.changes import Adopt, Assign, Release
 from ipam.claim import Claimer
-from ipam.errors import AddressTaken, BlockFull, NoAddress, NoPool, NotSettled, OutsidePools
+from ipam.errors import AddressTaken, BlockFull, Migrating, NoAddress, NoPool, NotSettled, OutsidePools
 from ipam.group_commit import BlockWriter, Moved, Pause
 from ipam.handles import Hold
 from ipam.mirror import Mirror
@@ -53,6 +54,14 @@ class Settings:
 
     strict_affinity: bool = False
     cooldown_s: float = DEFAULT_COOLDOWN_S
+    migration: str = ""
+    """The migration to another datastore that is under way: no block is claimed."""
+
+    @classmethod
+    def of(cls, spec: ClusterConfigurationSpec) -> "Settings":
+        """What an object of the store says."""
+        migration = spec.migration.id if spec.migration is not None else ""
+        return cls(spec.strict_affinity, spec.cooldown_seconds, migration)
 
 
 def draw_id() -> str:
@@ -113,6 +122,15 @@ class Allocator:
         """This node's addresses in other nodes' blocks."""
         return self._mirror.borrowed()
 
+    def allocations(self) -> list[tuple[Held, Allocation]]:
+        """Everything that the mirror says this node has, in its own blocks and in others'."""
+        return [
+            (block.held(int(ordinal)), allocation)
+            for block in self._mirror.blocks()
+            for ordinal, allocation in block.record.spec.allocations.items()
+            if allocation.node == self._mirror.node
+        ]
+
     async def assign(self, owner: Owner, wanted: Wanted, hold: Hold, *, again: bool = False) -> tuple[Held, ...]:
         """One address of each family wanted, persisted; all of them or none.
 
@@ -122,6 +140,7 @@ class Allocator:
 
         Raises:
             NoPool, NoAddress, OutsidePools, AddressTaken: and nothing new was assigned.
+            Frozen, Migrating: the datastore is being left for another; nothing new was assigned.
             NotSettled: perhaps assigned.
             StoreError: the store can't be used.
         """
@@ -144,6 +163,19 @@ class Allocator:
             hold.settle()
         raise failures[0]
 
+    async def adopt(self, owner: Owner, held: Held) -> Held | None:
+        """Give `owner` a new id for an address that its handle has, whatever pod and node stand there; None: it hasn't.
+
+        Raises:
+            StoreError, NotSettled: the store can't be used; perhaps it was done.
+        """
+        try:
+            return await self._adopt(owner, held)
+        except Moved:
+            return None
+        finally:
+            self._tell()
+
     async def release(self, held: Iterable[Held], *, certain: bool = True) -> None:
         """Free allocations by id; what has gone already, or belongs to another by now, is left alone.
 
@@ -151,6 +183,7 @@ class Allocator:
         that it can't any more.
 
         Raises:
+            Frozen: the datastore is being left for another; try again later.
             StoreError, NotSettled: the store can't be used; try again later.
         """
         frees = [self._release_one(one, certain) for one in held]
@@ -164,6 +197,7 @@ class Allocator:
         """Free whatever a handle has, as a fresh list shows it; gives what was freed.
 
         Raises:
+            Frozen: the datastore is being left for another; try again later.
             StoreError, NotSettled: the store can't be used; try again later.
         """
         found = await self.find(handle)
@@ -195,10 +229,12 @@ class Allocator:
         """Return if each family wanted could be given an address now. The store is asked only where this node is full.
 
         Raises:
-            NoPool, OutsidePools, NoAddress: it couldn't.
+            NoPool, OutsidePools, NoAddress, Migrating: it couldn't.
             StoreError: the store can't be read.
         """
         pools = await self._eligible(wanted)
+        if self.settings.migration:
+            raise Migrating(self.settings.migration)
         for family in wanted.families:
             among = wanted.among.get(family)
             if self._with_room(pools[family], among) is None:
@@ -302,7 +338,10 @@ class Allocator:
     async def _claim(self, family: int, pools: Sequence[Pool], among: Among | None) -> BlockWriter | None:
         """A block of this node with room, newly claimed unless another call has just done it; None: no block left."""
         async with self._claiming[family]:
-            return self._with_room(pools, among) or await self._claimer.claim(pools, among)
+            there = self._with_room(pools, among)
+            if there is None and self.settings.migration:
+                raise Migrating(self.settings.migration)
+            return there or await self._claimer.claim(pools, among)
 
     async def _borrow(self, owner: Owner, family: int, pools: Sequence[Pool], among: Among | None) -> Held:
         for pool in () if self.settings.strict_affinity else pools:
@@ -319,7 +358,8 @@ class Allocator:
             await writer.submit(Release(held, self._clock(), must_write=not certain))
 
     def _is_idle(self, block: Block) -> bool:
-        if not (self._mirror.is_mine(block) and block.record.spec.ready and block.empty):
+        spec = block.record.spec
+        if not (self._mirror.is_mine(block) and spec.ready and block.empty) or spec.frozen:
             return False
         return block.idle_since() + IDLE_S <= self._clock()
 

@@ -6,6 +6,7 @@ never waits. Each is told its own outcome:
     written                 the change is in the store
     nothing to write        told once the store has the block just as the mirror has it
     it can't apply          BlockFull and the like: told at once, the others go on
+    the block is frozen     told once it has been read again: who thaws it doesn't tell this process
     the block moved on      an assign is sent back to choose again from the pools (`Moved`), a release tries again here
     the answer was lost     read again; whose id is there has won; the rest writes again at the revision just read, so
                             that the lost write can't land any more
@@ -130,6 +131,8 @@ class BlockWriter:
     async def _commit(self, batch: list[_Member]) -> None:
         pause_s = _FIRST_PAUSE_S
         lost_at = ""
+        if self.block is not None and self.block.record.spec.frozen:
+            self._see(await self._get(lost=False))
         for _ in range(_TRIES):
             if self.block is None:
                 self._tell_gone(batch)
@@ -144,13 +147,11 @@ class BlockWriter:
                 if fresh is not None and fresh.record.revision == self.block.record.revision:
                     self._tell(batch, self.block)
                     return
-                self.block = fresh
-                self.version += 1
+                self._see(fresh)
                 continue
             base = self.block.record.revision
             try:
-                self.block = Block(await self._store.update(changed.record), changed.network)
-                self.version += 1
+                self._see(Block(await self._store.update(changed.record), changed.network))
             except (Conflict, NotFound):
                 lost_at = ""
             except Unknown:
@@ -186,8 +187,7 @@ class BlockWriter:
         write still land, and the whole batch goes on until a write at this revision is won.
         """
         fresh = await self._get(bool(lost_at))
-        self.block = fresh
-        self.version += 1
+        self._see(fresh)
         if fresh is None:
             return batch, ""
         lost_at = lost_at if fresh.record.revision == lost_at else ""
@@ -215,6 +215,11 @@ class BlockWriter:
             await self._pause(pause_s)
             pause_s = min(pause_s * 2, 1.0)
         raise NotSettled(self._name, _TRIES)
+
+    def _see(self, block: Block | None) -> None:
+        """The block as it was just written or read."""
+        self.block = block
+        self.version += 1
 
     def _tell(self, batch: list[_Member], block: Block) -> None:
         for member in batch:

@@ -3,13 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 from datastore.resources.ipblock import Allocation, cell_of
 from ipam.block import Address, Block
+from ipam.claims import Claims
 from ipam.findings import Fault, Finding, scope_of
-from ipam.handles import is_attachments
-from ipam.observed import Claim, Observed
+from ipam.observed import Observed
+from ipam.reclaim import Api, Kind, home_of, kind_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +45,17 @@ def of_owners(owned: Mapping[Address, Sequence[Owned]], seen: Observed, now: flo
         if len(several) > 1:
             yield _owned_twice(address, several)
         for one in several:
-            if is_attachments(one.allocation.handle):
+            kind = kind_of(one.allocation.handle)
+            if kind is Kind.ATTACHMENT:
                 attached[one.allocation.handle, address.version].append(one)
-    living = _Living(owned, seen)
+            elif kind is Kind.TUNNEL and home_of(one.allocation.handle, one.allocation.node) not in seen.nodes:
+                yield _leaked(one, seen, now)
+    shown = _shown(owned, seen.claims)
     for several in attached.values():
         if len(several) > 1:
             yield _owns_twice(several)
         for one in several:
-            if not living.has(one):
+            if not _is_alive(one, seen.claims, shown):
                 yield _leaked(one, seen, now)
 
 
@@ -59,14 +63,21 @@ def of_claims(owned: Mapping[Address, Sequence[Owned]], seen: Observed) -> Itera
     """Addresses that somebody says he has, and that are another's or nobody's."""
     pools = [ip_network(pool.spec.cidr) for pool in seen.pools.values()]
     foreign = {node.name: [ip_network(text) for text in node.spec.pod_cidrs] for node in seen.nodes.values()}
-    for claim in seen.claims:
-        owners = owned.get(claim.address, ())
-        if any(_is_owner(claim, one.allocation) for one in owners):
-            continue
-        ours = owners or any(claim.address in network for network in pools)
-        if not ours or any(claim.address in network for network in foreign.get(claim.node, ())):
-            continue  # another IPAM plugin's
-        yield _wrong_claim(claim, owners)
+    for claimant in seen.claims.everyone():
+        for address in map(ip_address, claimant.addresses):
+            owners = owned.get(address, ())
+            if any(claimant.has(one.allocation) for one in owners):
+                continue
+            ours = owners or any(address in network for network in pools)
+            if not ours or any(address in network for network in foreign.get(claimant.node, ())):
+                continue  # another IPAM plugin's
+            evidence = " ".join((claimant.key, *claimant.identities))
+            yield _wrong_claim(claimant.key, address, owners, evidence, (claimant.namespace,), (claimant.node,))
+    for node in seen.nodes.values():
+        for address in map(ip_address, node.spec.tunnel_addresses):
+            owners = owned.get(address, ())
+            if not any(_is_tunnel_of(node.name, one.allocation) for one in owners):
+                yield _wrong_claim(f"Node {node.name}", address, owners, node.name, (), (node.name,))
 
 
 def called(allocation: Allocation) -> str:
@@ -74,29 +85,26 @@ def called(allocation: Allocation) -> str:
     return f"pod {allocation.namespace}/{allocation.pod}" if allocation.pod else allocation.handle
 
 
-class _Living:
-    """Which allocations somebody stands behind."""
+def _is_alive(one: Owned, claims: Claims, shown: Mapping[tuple[str, str, str, str, int], float]) -> bool:
+    """Whether somebody stands behind an allocation, as far as the datastore can say.
 
-    def __init__(self, owned: Mapping[Address, Sequence[Owned]], seen: Observed) -> None:
-        self._pods = seen.pods
-        self._handles = {claim.handle for claim in seen.claims}
-        self._addresses = {claim.address for claim in seen.claims}
-        shown = (one for address in self._addresses for one in owned.get(address, ()))
-        self._shown = {one.interface: one.allocation.since for one in shown if is_attachments(one.allocation.handle)}
+    A Pod tells the addresses of one interface only. So whatever else a Pod has counts as in use, but for an earlier
+    sandbox's address: one interface has none but that which the Pod tells.
+    """
+    found = one.allocation
+    if found.on_link:
+        return True  # what is on a link of another plugin's has no endpoint
+    said = claims.of(one.address, found)
+    if said is Api.OTHERS:
+        return shown.get(one.interface, 0) <= found.since
+    return said is not Api.SILENT
 
-    def has(self, one: Owned) -> bool:
-        """Whether it is in use, as far as the datastore can say.
 
-        A Pod tells the addresses of one interface only. So whatever a Pod has that is there counts as in use, but for
-        an earlier sandbox's address: one interface has none but that which the Pod tells.
-        """
-        found = one.allocation
-        if found.on_link or found.handle in self._handles or one.address in self._addresses:
-            return True  # what is on a link of another plugin's has no endpoint
-        uid = self._pods.get((found.namespace, found.pod))
-        if uid is None or (uid and found.uid and uid != found.uid):
-            return False
-        return self._shown.get(one.interface, 0) <= found.since
+def _shown(owned: Mapping[Address, Sequence[Owned]], claims: Claims) -> dict[tuple[str, str, str, str, int], float]:
+    """Since when each interface whose address a Pod or endpoint tells has had it."""
+    told = {ip_address(text) for claimant in claims.everyone() for text in claimant.addresses}
+    found = (one for address in told for one in owned.get(address, ()))
+    return {one.interface: one.allocation.since for one in found if kind_of(one.allocation.handle) is Kind.ATTACHMENT}
 
 
 def _owned_twice(address: Address, several: Sequence[Owned]) -> Finding:
@@ -129,28 +137,26 @@ def _leaked(one: Owned, seen: Observed, now: float) -> Finding:
     return Finding(Fault.LEAKED, str(one.address), what, remedy, one.block.name, found.id, warning=young, scope=scope)
 
 
-def _wrong_claim(claim: Claim, owners: Sequence[Owned]) -> Finding:
-    says = f"{claim.who} says it has {claim.address}, which is allocated to"
-    cells, namespaces, nodes = (str(cell_of(ip_network(claim.address))),), (claim.namespace,), (claim.node,)
-    scope = scope_of(cells=cells, namespaces=namespaces, nodes=nodes)
-    evidence = " ".join((claim.who, claim.handle, claim.uid))
+def _wrong_claim(
+    who: str,
+    address: Address,
+    owners: Sequence[Owned],
+    evidence: str,
+    namespaces: tuple[str, ...],
+    nodes: tuple[str, ...],
+) -> Finding:
+    says = f"{who} says it has {address}, which is allocated to"
+    scope = scope_of(cells=(str(cell_of(ip_network(address))),), namespaces=namespaces, nodes=nodes)
     if owners:
-        what, remedy = f"{says} {called(owners[0].allocation)}", "delete that pod: it has another's address"
-        block = owners[0].block.name
-        return Finding(Fault.ANOTHERS, str(claim.address), what, remedy, block, evidence, scope=scope)
-    remedy = "delete that pod: its address may be given to another at any time"
-    return Finding(Fault.NOT_ALLOCATED, str(claim.address), f"{says} nobody", remedy, evidence=evidence, scope=scope)
+        what, remedy = f"{says} {called(owners[0].allocation)}", "delete one of the two: they have one address"
+        return Finding(Fault.ANOTHERS, str(address), what, remedy, owners[0].block.name, evidence, scope=scope)
+    remedy = "start it anew: its address may be given to another at any time"
+    return Finding(Fault.NOT_ALLOCATED, str(address), f"{says} nobody", remedy, evidence=evidence, scope=scope)
 
 
-def _is_owner(claim: Claim, allocation: Allocation) -> bool:
-    """Whether a claim and an allocation are of one owner, as far as both tell."""
-    if claim.handle:
-        return claim.handle == allocation.handle
-    if not claim.pod:
-        return claim.node == allocation.node and not allocation.pod
-    if claim.uid and allocation.uid and claim.uid != allocation.uid:
-        return False
-    return (claim.namespace, claim.pod) == (allocation.namespace, allocation.pod)
+def _is_tunnel_of(node: str, allocation: Allocation) -> bool:
+    handle = allocation.handle
+    return kind_of(handle) is Kind.TUNNEL and home_of(handle, allocation.node) == node
 
 
 def _ids(several: Sequence[Owned]) -> str:

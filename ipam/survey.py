@@ -21,9 +21,11 @@ from datastore.resources.node import Node
 from datastore.resources.value import Resource
 from datastore.resources.workloadendpoint import WorkloadEndpoint
 from datastore.store import Reader, Where
+from ipam import claims
 from ipam.audit import audit
+from ipam.claims import Claims
 from ipam.findings import Finding, Scope
-from ipam.observed import Observed, observed
+from ipam.observed import Observed
 
 R = TypeVar("R", bound=Resource)
 
@@ -61,12 +63,11 @@ async def read(store: Reader) -> Observed:
     Raises:
         StoreError: the store can't be read.
     """
-    return observed(
+    return Observed.of(
         (await store.list(IPBlock)).items,
         (await store.list(IPPool)).items,
         (await store.list(Node)).items,
-        (await store.list(WorkloadEndpoint)).items,
-        (await store.list(Pod)).items,
+        await claims.read(store),
         await configuration(store),
     )
 
@@ -88,12 +89,12 @@ async def _read_again(store: Reader, findings: list[Finding]) -> Observed:
     for one in findings:
         scope |= one.scope
     blocks = await _parts(store, IPBlock, ("cell", scope.cells), ("node", scope.nodes))
-    return observed(
+    pods = await _parts(store, Pod, ("namespace", scope.namespaces))
+    return Observed.of(
         blocks,
         (await store.list(IPPool)).items,
         (await store.list(Node)).items,
-        await _parts(store, WorkloadEndpoint, ("namespace", scope.namespaces)),
-        await _parts(store, Pod, ("namespace", scope.namespaces)),
+        Claims([*pods, *await _parts(store, WorkloadEndpoint, ("namespace", scope.namespaces))]),
         await configuration(store),
     )
 

@@ -1,159 +1,63 @@
-"""How full pools and blocks are, and what becomes of one address; from what was read of a datastore, no I/O.
+"""How full each pool is: a function of pools, blocks and reservations, and of nothing else.
 
-capacity of a pool = used + reserved + free
-used        somebody owns it
-reserved    an IPReservation keeps it for whoever asks for it by itself
-free        anybody may be given it: at once, or when it has cooled (cooling)
+    capacity   every address of the pool
+    used       those that somebody owns
+    free       those that are neither owned nor reserved; of a disabled pool, too: it only isn't given from now
+    blocks     the blocks that lie in the pool, by whatever pool they were made for, ready or not
+
+A block counts by where it lies: pools are renamed (deleted and made again) while their blocks stay.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
+from ipaddress import ip_network
 
-from datastore.resources.ipblock import Allocation
-from datastore.resources.ippool import IPPool
+from datastore.resources.ipblock import IPBlock
+from datastore.resources.ippool import COUNT_MAX, IPPool, IPPoolStatus
 from datastore.resources.ipreservation import IPReservation
-from ipam.block import Address, Block, Network
+from ipam.block import Block, Network
+from ipam.reserved import Reserved
 
 
-@dataclass(frozen=True, slots=True)
-class BlockUsage:
-    """One block, counted."""
-
-    block: Block
-    used: int
-    borrowed: int
-    """Of the used ones, those of other nodes' pods."""
-    reserved: int
-    cooling: int
-    free: int
+def usage(
+    pools: Iterable[IPPool], blocks: Iterable[IPBlock], reservations: Iterable[IPReservation]
+) -> dict[str, IPPoolStatus]:
+    """The status of each pool by name; `observed_generation` is the caller's to fill in."""
+    reserved = Reserved.of(reservations)
+    placed = sorted(map(Block.read, blocks), key=_start)
+    by_family = {version: [block for block in placed if block.network.version == version] for version in (4, 6)}
+    return {pool.name: _status(ip_network(pool.spec.cidr), by_family, reserved) for pool in pools}
 
 
-@dataclass(frozen=True, slots=True)
-class PoolUsage:
-    """One pool, counted; what lies in blocks that aren't labelled with the pool counts where it lies."""
-
-    pool: IPPool
-    capacity: int
-    used: int
-    borrowed: int
-    reserved: int
-    cooling: int
-    free: int
-    blocks: int
-    blocks_at_most: int
-
-
-class Standing(StrEnum):
-    """What an address is."""
-
-    ALLOCATED = "allocated"
-    COOLING = "cooling"
-    RESERVED = "reserved"
-    FREE = "free"
-    OUTSIDE = "outside"
-
-
-@dataclass(frozen=True, slots=True)
-class Whereabouts:
-    """One address, and why it is what it is."""
-
-    address: Address
-    standing: Standing
-    pool: str = ""
-    block: Block | None = None
-    allocation: Allocation | None = None
-    until: float = 0
-    """When a cooling address has cooled, in Unix seconds."""
-    reservation: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Reserved:
-    """The addresses of some IPReservations."""
-
-    networks: tuple[Network, ...]
-
-    @classmethod
-    def of(cls, reservations: Iterable[IPReservation]) -> "Reserved":
-        """The union of what they reserve."""
-        some = [ip_network(text) for one in reservations for text in one.spec.reserved_cidrs]
-        four = [one for one in some if isinstance(one, IPv4Network)]
-        six = [one for one in some if isinstance(one, IPv6Network)]
-        return cls((*collapse_addresses(four), *collapse_addresses(six)))
-
-    def has(self, address: Address) -> bool:
-        """Whether an address is reserved."""
-        return any(address in network for network in self.networks)
-
-    def count(self, network: Network) -> int:
-        """How many addresses of a network are reserved."""
-        shared = (one for one in self.networks if one.version == network.version and one.overlaps(network))
-        return sum(min(one.num_addresses, network.num_addresses) for one in shared)
-
-
-def of_block(block: Block, reserved: Reserved, now: float, cooldown_s: float) -> BlockUsage:
-    """One block at `now`."""
-    spec = block.record.spec
-    used = len(spec.allocations)
-    kept = reserved.count(block.network)
-    if kept:
-        kept -= sum(1 for ordinal in spec.allocations if reserved.has(block.address_of(int(ordinal))))
-    return BlockUsage(
-        block,
-        used,
-        sum(1 for allocation in spec.allocations.values() if allocation.node != spec.node),
-        kept,
-        sum(1 for _, at in spec.released if min(at, now) + cooldown_s > now),
-        block.network.num_addresses - used - kept,
+def _status(network: Network, by_family: dict[int, list[Block]], reserved: Reserved) -> IPPoolStatus:
+    inside = _overlapping(network, by_family[network.version])
+    owned = [
+        block.address_of(int(ordinal))
+        for block in inside
+        for ordinal in block.record.spec.allocations
+        if block.address_of(int(ordinal)) in network
+    ]
+    taken = reserved.count(network) + sum(1 for address in owned if not reserved.has(address))
+    return IPPoolStatus(
+        capacity=min(network.num_addresses, COUNT_MAX),
+        used=len(owned),
+        free=min(network.num_addresses - taken, COUNT_MAX),
+        blocks=len(inside),
     )
 
 
-def of_pool(pool: IPPool, blocks: Iterable[Block], reserved: Reserved, now: float, cooldown_s: float) -> PoolUsage:
-    """One pool at `now`, by all the blocks that lie in it."""
-    network = ip_network(pool.spec.cidr)
-    counted = [of_block(block, reserved, now, cooldown_s) for block in blocks if block.network.overlaps(network)]
-    used = sum(one.used for one in counted)
-    in_blocks = sum(reserved.count(one.block.network) for one in counted)
-    kept = reserved.count(network) - in_blocks + sum(one.reserved for one in counted)
-    return PoolUsage(
-        pool,
-        network.num_addresses,
-        used,
-        sum(one.borrowed for one in counted),
-        kept,
-        sum(one.cooling for one in counted),
-        network.num_addresses - used - kept,
-        len(counted),
-        1 << (pool.block_prefix_len - network.prefixlen),
-    )
+def _overlapping(network: Network, blocks: Sequence[Block]) -> Sequence[Block]:
+    """Those of the blocks of a family, in order, that have some of a network.
+
+    Of two CIDRs that overlap one holds the other. A block that begins before the network holds it, and ends the search
+    backwards only if it is no such block: unready ones may overlap others.
+    """
+    first = bisect_left(blocks, int(network.network_address), key=_start)
+    end = bisect_right(blocks, int(network.broadcast_address), key=_start)
+    while first > 0 and blocks[first - 1].network.overlaps(network):
+        first -= 1
+    return blocks[first:end]
 
 
-def whereabouts(
-    address: Address,
-    blocks: Iterable[Block],
-    pools: Sequence[IPPool],
-    reservations: Iterable[IPReservation],
-    now: float,
-    cooldown_s: float,
-) -> Whereabouts:
-    """What an address is at `now`; `blocks` are those of its cell, or more."""
-    pool = next((one.name for one in pools if address in ip_network(one.spec.cidr)), "")
-    block = next((one for one in blocks if address in one.network), None)
-    if block is not None:
-        ordinal = int(address) - int(block.network.network_address)
-        allocation = block.record.spec.allocations.get(str(ordinal))
-        if allocation is not None:
-            return Whereabouts(address, Standing.ALLOCATED, pool, block, allocation)
-    reservation = next((one.name for one in reservations if Reserved.of([one]).has(address)), "")
-    if not pool:
-        return Whereabouts(address, Standing.OUTSIDE, pool, block, reservation=reservation)
-    if reservation:
-        return Whereabouts(address, Standing.RESERVED, pool, block, reservation=reservation)
-    if block is not None:
-        released = dict(block.record.spec.released).get(ordinal, 0.0)
-        until = min(released, now) + cooldown_s
-        if released and until > now:
-            return Whereabouts(address, Standing.COOLING, pool, block, until=until)
-    return Whereabouts(address, Standing.FREE, pool, block)
+def _start(block: Block) -> int:
+    return int(block.network.network_address)

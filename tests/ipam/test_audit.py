@@ -13,8 +13,9 @@ from datastore.resources.node import Node
 from datastore.resources.value import Metadata
 from datastore.resources.workloadendpoint import WorkloadEndpoint
 from ipam.audit import UNREADY_S, audit
+from ipam.claims import Claims
 from ipam.findings import Fault, Finding
-from ipam.observed import observed
+from ipam.observed import Observed
 from tests.ipam.cluster import (
     FIRST,
     FIRST_BLOCK,
@@ -35,15 +36,9 @@ Break = Callable[[Objects], Objects]
 
 
 def found(objects: Objects) -> list[Finding]:
-    configurations = [one.spec for one in objects.of(ClusterConfiguration)]
-    seen = observed(
-        objects.of(IPBlock),
-        objects.of(IPPool),
-        objects.of(Node),
-        objects.of(WorkloadEndpoint),
-        objects.of(Pod),
-        configurations[0] if configurations else None,
-    )
+    (configuration,) = objects.of(ClusterConfiguration)
+    claims = Claims([*objects.of(WorkloadEndpoint), *objects.of(Pod)])
+    seen = Observed.of(objects.of(IPBlock), objects.of(IPPool), objects.of(Node), claims, configuration.spec)
     return audit(seen, NOW)
 
 

@@ -1,0 +1,88 @@
+"""The limit of a store: bare compare-and-swap transactions through its own client library, with nothing of ours around.
+
+One table or prefix, `key -> (revision, body)`, one statement or transaction a swap; the same durability as our drivers
+ask for. What these can't do, no driver can.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+
+class Raw(Protocol):
+    """Bare swaps; each key is used by one caller at a time."""
+
+    async def put(self, key: str, body: bytes) -> None:
+        """Make `key`."""
+        ...
+
+    async def swap(self, key: str, body: bytes) -> None:
+        """Replace its body at the revision last seen; a lost swap is an error here."""
+        ...
+
+
+class RawSQLite:
+    """sqlite3, one connection, rollback journal or WAL as the library allows, synchronous FULL."""
+
+    def __init__(self, path: Path, journal: str) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection.execute(f"PRAGMA journal_mode = {journal}")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute("CREATE TABLE IF NOT EXISTS raw (key TEXT PRIMARY KEY, revision INTEGER, body BLOB)")
+        self._at: dict[str, int] = {}
+
+    async def put(self, key: str, body: bytes) -> None:
+        """See `Raw.put`."""
+        self._connection.execute("INSERT INTO raw VALUES (?, 1, ?)", (key, body))
+        self._at[key] = 1
+
+    async def swap(self, key: str, body: bytes) -> None:
+        """See `Raw.swap`."""
+        at = self._at[key]
+        done = self._connection.execute(
+            "UPDATE raw SET revision = revision + 1, body = ? WHERE key = ? AND revision = ?", (body, key, at)
+        )
+        _check(done.rowcount == 1, key)
+        self._at[key] = at + 1
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+
+@asynccontextmanager
+async def raw_on(url: str, folder: Path) -> AsyncIterator[Raw]:
+    """Bare swaps on the server (or beside the file) that `url` names."""
+    match urlsplit(url).scheme:
+        case "sqlite":
+            from datastore.sql.journal import journal_for
+
+            raw = RawSQLite(folder / "raw.db", journal_for(sqlite3.sqlite_version_info).mode)
+            try:
+                yield raw
+            finally:
+                raw.close()
+        case other:
+            raise SystemExit(f"no bare swaps for {other}")
+
+
+def _check(swapped: bool, key: str) -> None:
+    if not swapped:
+        raise RuntimeError(f"{key} has moved on: something else writes here")
+
+
+async def in_flight(raw: Raw, bodies: dict[str, bytes], rounds: int) -> float:
+    """Swaps a second with one swap of each key of `bodies` in flight, `rounds` times."""
+    loop = asyncio.get_running_loop()
+
+    async def caller(key: str) -> None:
+        for _ in range(rounds):
+            await raw.swap(key, bodies[key])
+
+    began = loop.time()
+    await asyncio.gather(*(caller(key) for key in bodies))
+    return len(bodies) * rounds / (loop.time() - began)

@@ -1,0 +1,28 @@
+"""The stores' servers for benches, started anew in a folder of their own: those that the tests start."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def _sqlite(folder: Path) -> Iterator[str]:
+    yield f"sqlite://{folder}/tortie.db"
+
+
+_SERVERS: Mapping[str, Callable[[Path], AbstractContextManager[str]]] = {"sqlite": _sqlite}
+STORES = tuple(_SERVERS)
+
+
+@contextmanager
+def server(name: str) -> Iterator[str]:
+    """The address of an empty store.
+
+    Raises:
+        SystemExit: none is called so.
+    """
+    if name not in _SERVERS:
+        raise SystemExit(f"no store {name!r}; there are {', '.join(STORES)}")
+    with tempfile.TemporaryDirectory(prefix="tortie-bench-", dir="/var/tmp") as text, _SERVERS[name](Path(text)) as url:
+        yield url
