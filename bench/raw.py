@@ -9,8 +9,11 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    import asyncpg
 
 
 class Raw(Protocol):
@@ -54,6 +57,37 @@ class RawSQLite:
         self._connection.close()
 
 
+class RawPostgreSQL:
+    """asyncpg, one prepared statement a swap, autocommit; as many connections as are in flight, at most 32."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self._pool = pool
+        self._at: dict[str, int] = {}
+
+    async def put(self, key: str, body: bytes) -> None:
+        """See `Raw.put`."""
+        await self._pool.execute("INSERT INTO raw VALUES ($1, 1, $2)", key, body)
+        self._at[key] = 1
+
+    async def swap(self, key: str, body: bytes) -> None:
+        """See `Raw.swap`."""
+        at = self._at[key]
+        statement = (
+            "UPDATE raw SET revision = revision + 1, body = $2 WHERE key = $1 AND revision = $3 RETURNING revision"
+        )
+        _check(await self._pool.fetchval(statement, key, body, at) == at + 1, key)
+        self._at[key] = at + 1
+
+
+@asynccontextmanager
+async def _postgresql(url: str) -> AsyncIterator[Raw]:
+    import asyncpg
+
+    async with asyncpg.create_pool(url.partition("?")[0], min_size=1, max_size=32) as pool:
+        await pool.execute("CREATE TABLE IF NOT EXISTS raw (key TEXT PRIMARY KEY, revision BIGINT, body BYTEA)")
+        yield RawPostgreSQL(pool)
+
+
 @asynccontextmanager
 async def raw_on(url: str, folder: Path) -> AsyncIterator[Raw]:
     """Bare swaps on the server (or beside the file) that `url` names."""
@@ -66,6 +100,9 @@ async def raw_on(url: str, folder: Path) -> AsyncIterator[Raw]:
                 yield raw
             finally:
                 raw.close()
+        case "postgresql":
+            async with _postgresql(url) as bare:
+                yield bare
         case other:
             raise SystemExit(f"no bare swaps for {other}")
 

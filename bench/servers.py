@@ -1,5 +1,6 @@
 """The stores' servers for benches, started anew in a folder of their own: those that the tests start."""
 
+import asyncio
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -11,7 +12,22 @@ def _sqlite(folder: Path) -> Iterator[str]:
     yield f"sqlite://{folder}/tortie.db"
 
 
-_SERVERS: Mapping[str, Callable[[Path], AbstractContextManager[str]]] = {"sqlite": _sqlite}
+@contextmanager
+def _postgresql(_folder: Path) -> Iterator[str]:
+    from tests.servers.postgresql import PostgreSQLServer, missing
+
+    reason = missing()
+    if reason:
+        raise SystemExit(reason)
+    made = PostgreSQLServer()
+    try:
+        asyncio.run(made.start())
+        yield made.url(made.new_store())
+    finally:
+        made.remove()
+
+
+_SERVERS: Mapping[str, Callable[[Path], AbstractContextManager[str]]] = {"sqlite": _sqlite, "postgresql": _postgresql}
 STORES = tuple(_SERVERS)
 
 
