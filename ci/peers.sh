@@ -1,15 +1,15 @@
 #!/bin/sh
 # The programs of others that tests and benches run tortie beside: CNI plugins (Debian's, and the newest release from the
-# Go module proxy), cnitool, podman, containerd, iperf3. Debian's come by apt, as root; what is built is cached outside
+# Go module proxy), cnitool, podman, containerd, iperf3, PostgreSQL. Debian's come by apt, as root; what is built is cached outside
 # the clone, in $TORTIE_CACHE (/var/cache/tortie as root, else ~/.cache/tortie), and built again where it is absent.
-#   sh ci/peers.sh [plugins|runtimes]...      all of them without an argument; says where the cache is
+#   sh ci/peers.sh [plugins|runtimes|stores]...      all of them without an argument; says where the cache is
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
 PLUGINS=v1.9.1
 CNITOOL=v1.3.1
 if [ "$(id -u)" = 0 ]; then cache=${TORTIE_CACHE:-/var/cache/tortie}; else cache=${TORTIE_CACHE:-$HOME/.cache/tortie}; fi
-[ $# != 0 ] || set -- plugins runtimes
+[ $# != 0 ] || set -- plugins runtimes stores
 
 packages() {
     missing=
@@ -56,7 +56,15 @@ for what in "$@"; do
         packages podman containerd runc busybox-static
         build "cnitool-$CNITOOL" "github.com/containernetworking/cni@$CNITOOL" cnitool
         ;;
-    *) echo "plugins or runtimes, not $what" >&2 && exit 2 ;;
+    stores)
+        # The package makes a server and starts it with the machine, unless it is told not to before it is installed.
+        settings=/etc/postgresql-common/createcluster.conf
+        packages postgresql-common
+        [ -e /usr/lib/postgresql/15/bin/postgres ] || [ ! -w $settings ] ||
+            sed -i 's/^#* *create_main_cluster *=.*/create_main_cluster = false/' $settings
+        packages postgresql-15
+        ;;
+    *) echo "plugins, runtimes or stores, not $what" >&2 && exit 2 ;;
     esac
 done
 echo "$cache"

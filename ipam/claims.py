@@ -13,6 +13,7 @@ from ipaddress import ip_address
 
 from datastore.resources.ipblock import Allocation
 from datastore.resources.kubernetes import Pod
+from datastore.resources.value import key_of
 from datastore.resources.workloadendpoint import WorkloadEndpoint
 from datastore.store import Gone, Reader
 from ipam.block import Address
@@ -36,6 +37,15 @@ class Claimant:
     addresses: tuple[str, ...]
     identities: tuple[str, ...]
     """How an allocation names it: a pod's uid or name, an endpoint's attachment."""
+
+    @property
+    def key(self) -> str:
+        """How messages name it."""
+        return key_of(self.kind, self.name, self.namespace)
+
+    def has(self, allocation: Allocation) -> bool:
+        """Whether an allocation names it."""
+        return any(identity in self.identities for identity in _identities(allocation))
 
 
 Counts = Callable[[Claimant], bool]
@@ -73,6 +83,10 @@ class Claims:
             self._drop(kind, known.namespace, known.name)
         for resource in resources:
             self.set(resource)
+
+    def everyone(self) -> Iterable[Claimant]:
+        """Every live Pod and every WorkloadEndpoint."""
+        return self._claimants.values()
 
     def endpoints(self) -> Iterable[Claimant]:
         """Every WorkloadEndpoint."""
