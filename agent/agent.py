@@ -31,7 +31,6 @@ from agent.reclaim import reclaim, take_over_blocks
 from agent.refresh import Refresher
 from agent.regain import keep_regaining, regain_all
 from agent.routes import RouteKeeper
-from agent.sync import KindSync
 from agent.upkeep import (
     forget_idle_groups,
     free_lost,
@@ -60,6 +59,7 @@ from datastore.resources.node import Node as NodeResource
 from datastore.resources.value import Resource
 from datastore.resources.workloadendpoint import WorkloadEndpoint
 from datastore.store import Store
+from datastore.sync import KindSync
 from ipam.allocator import Allocator, Settings
 from ipam.block import Address
 from ipam.handles import Handles

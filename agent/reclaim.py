@@ -87,7 +87,7 @@ async def reclaim(
     First what died with a write in flight is undone, because an intent makes its address anything but ownerless.
     """
     witness = NodeWitness(node.records, local)
-    own = OwnReclaim(store, node.allocator, node.handles, witness, node=node.name, machine=machine)
+    own = OwnReclaim(store, node.allocator, node.handles, witness, node=node.name, machine=machine, tell=_log)
     for looks in itertools.count(1):
         await asyncio.sleep(min(EVERY_S, settings().reclaim_grace_seconds / 3))
         witness.look_again()
@@ -96,10 +96,13 @@ async def reclaim(
             await undo_abandoned(node)
             if fresh:
                 await take_over_blocks(store, node.name, machine)  # what was frozen when this agent started
-            for line in await own.look(settings(), fresh=fresh):
-                log.info("%s", line)
+            await own.look(settings(), fresh=fresh)
         except (StoreError, IpamError, KernelError, OSError) as error:
             log.warning("this node's addresses can't be looked over now: %s", error)
+
+
+def _log(line: str) -> None:
+    log.info("%s", line)
 
 
 async def take_over_blocks(store: Store, node: str, machine: str) -> None:
@@ -109,4 +112,4 @@ async def take_over_blocks(store: Store, node: str, machine: str) -> None:
         StoreError: the store can't be used.
     """
     for line in await take_over(store, node, machine):
-        log.info("%s", line)
+        _log(line)

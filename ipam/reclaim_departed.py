@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from datastore.errors import Conflict, NotFound, StoreError, Unknown
+from datastore.errors import Conflict, NotFound, StoreError
 from datastore.resources.clusterconfiguration import ClusterConfigurationSpec
 from datastore.resources.ipblock import Allocation, IPBlock
 from datastore.resources.node import Node
@@ -64,8 +64,11 @@ class DepartedReclaim:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         pause: Pause = asyncio.sleep,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._store = store
+        self._tell = tell
+        self._told: list[str] = []
         self._wall = wall
         self._pause = pause
         self._nodes: Grace[str] = Grace(clock)
@@ -74,7 +77,7 @@ class DepartedReclaim:
         self._blocks: Grace[tuple[str, str]] = Grace(clock)
 
     async def look(self, absent: Collection[str], known: Claims, settings: ClusterConfigurationSpec) -> tuple[str, ...]:
-        """Take back what has been ownerless for the grace; gives what was done, in words.
+        """Take back what has been ownerless for the grace; tells and gives what was done, in words.
 
         `absent` are the names that blocks and endpoints have for nodes, and no Node object has; `known` is what a watch
         says of Pods and endpoints. Both only choose: what they miss waits, what they have too much is asked again.
@@ -103,10 +106,13 @@ class DepartedReclaim:
 
         gone = await self._still_gone({one[2] for one in late} | {one.home for one in due} | old)
         gone_s = {node: absent_s[node] for node in gone if node in old}
-        done = [line for place in late[:AT_ONCE] if place[2] in gone_s for line in await self._forget(*place, gone_s)]
-        done += await self._free([one for one in due if one.home in gone_s][:AT_ONCE], gone_s)
-        done += [line for one in idle if one.record.spec.node in gone_s for line in await self._delete(one, gone_s)]
-        return tuple(done)
+        self._told = []
+        for place in [one for one in late if one[2] in gone_s][:AT_ONCE]:
+            await self._forget(*place, gone_s)
+        await self._free([one for one in due if one.home in gone_s][:AT_ONCE], gone_s)
+        for block in [one for one in idle if one.record.spec.node in gone_s]:
+            await self._delete(block, gone_s)
+        return tuple(self._told)
 
     async def _blocks_of(self, node: str) -> list[Block]:
         return [Block.read(record) for record in (await self._store.list(IPBlock, Where("node", node))).items]
@@ -120,45 +126,47 @@ class DepartedReclaim:
                 gone.add(node)
         return gone
 
-    async def _forget(self, namespace: str, name: str, node: str, gone_s: Mapping[str, float]) -> list[str]:
+    async def _forget(self, namespace: str, name: str, node: str, gone_s: Mapping[str, float]) -> None:
         """Delete an endpoint that is still a departed node's."""
         try:
             found = await self._store.get(WorkloadEndpoint, name, namespace)
             if found.spec.node != node:
-                return []
+                return
             await self._store.delete(found)
-        except (NotFound, Conflict, Unknown):
-            return []  # gone, or it has moved on: the next look sees which
-        return [f"deleted endpoint {namespace}/{name}: {_departed(node, gone_s)}"]
+        except StoreError as error:
+            _waits(f"endpoint {namespace}/{name}", error)
+        else:
+            self._say(f"deleted endpoint {namespace}/{name}: {_departed(node, gone_s)}")
 
-    async def _free(self, due: list[_Suspect], gone_s: Mapping[str, float]) -> list[str]:
+    async def _free(self, due: list[_Suspect], gone_s: Mapping[str, float]) -> None:
         if not due:
-            return []
+            return
         fresh = await claims.read(self._store)
         verdicts = [(one, one.verdict(fresh, lambda _: True)) for one in due]
         writers = {one.block.name: BlockWriter(self._store, one.block, self._pause) for one in due}
         ownerless = [(one, verdict) for one, verdict in verdicts if verdict.ownerless]
         frees = [writers[one.block.name].submit(Release(one.held, self._wall())) for one, _ in ownerless]
-        done = []
-        for (one, verdict), outcome in zip(
-            ownerless, await asyncio.gather(*frees, return_exceptions=True), strict=True
-        ):
+        outcomes = await asyncio.gather(*frees, return_exceptions=True)
+        for (one, verdict), outcome in zip(ownerless, outcomes, strict=True):
             if isinstance(outcome, StoreError | IpamError):
-                log.warning("%s isn't reclaimed yet: %s", one.held.address, outcome)
+                _waits(f"address {one.held.address}", outcome)
             elif isinstance(outcome, BaseException):
                 raise outcome
             else:
-                done.append(
-                    f"reclaimed {told(one.held, one.allocation)}: {_departed(one.home, gone_s)}, {verdict.reason}"
-                )
-        return done
+                why = f"{_departed(one.home, gone_s)}, {verdict.reason}"
+                self._say(f"reclaimed {told(one.held, one.allocation)}: {why}")
 
-    async def _delete(self, block: Block, gone_s: Mapping[str, float]) -> list[str]:
+    async def _delete(self, block: Block, gone_s: Mapping[str, float]) -> None:
         try:
             await self._store.delete(block.record)
-        except (NotFound, Conflict, Unknown):
-            return []
-        return [f"deleted block {block.network}, which is empty: {_departed(block.record.spec.node, gone_s)}"]
+        except StoreError as error:
+            _waits(f"block {block.network}", error)
+        else:
+            self._say(f"deleted block {block.network}, which is empty: {_departed(block.record.spec.node, gone_s)}")
+
+    def _say(self, line: str) -> None:
+        self._told.append(line)
+        self._tell(line)
 
 
 async def absent_nodes(store: Store) -> frozenset[str]:
@@ -201,6 +209,12 @@ def _counts(claimant: Claimant, absent: Collection[str]) -> bool:
 def _is_left(block: Block, absent: Collection[str]) -> bool:
     spec = block.record.spec
     return spec.node in absent and block.empty and not spec.frozen
+
+
+def _waits(what: str, error: StoreError | IpamError) -> None:
+    """What failed is looked at again; what has gone or moved on meanwhile is nothing to tell."""
+    level = logging.DEBUG if isinstance(error, NotFound | Conflict) else logging.WARNING
+    log.log(level, "%s waits for the next look: %s", what, error)
 
 
 def _departed(node: str, gone_s: Mapping[str, float]) -> str:

@@ -70,8 +70,11 @@ class OwnReclaim:
         node: str,
         machine: str,
         clock: Callable[[], float] = time.monotonic,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._store = store
+        self._tell = tell
+        self._told: list[str] = []
         self._allocator = allocator
         self._handles = handles
         self._witness = witness
@@ -81,7 +84,7 @@ class OwnReclaim:
         self._endpoints: Grace[tuple[str, str, str]] = Grace(clock)
 
     async def look(self, settings: ClusterConfigurationSpec, *, fresh: bool = False) -> tuple[str, ...]:
-        """Take back what has been ownerless for the grace; gives what was done, in words.
+        """Take back what has been ownerless for the grace; tells and gives what was done, in words.
 
         The mirror chooses what is looked at, unless `fresh`, which lists this node's blocks first: only so is seen
         what another process, or a write that was believed lost, has put there.
@@ -103,8 +106,12 @@ class OwnReclaim:
             dead = [(one.namespace, one.name, one.node) for one in known.endpoints() if self._is_dead(one)]
         aged = self._endpoints.look(dead, grace_s)
         due = [held for held, age in self._addresses.look(ownerless, grace_s).items() if age >= grace_s]
-        done = [line for place in dead if aged[place] >= grace_s for line in await self._forget(*place)]
-        return (*done, *await self._free({held: suspects[held] for held in due[:AT_ONCE]}))
+        self._told = []
+        for place in dead:
+            if aged[place] >= grace_s:
+                await self._forget(*place)
+        await self._free({held: suspects[held] for held in due[:AT_ONCE]})
+        return tuple(self._told)
 
     def _unrecorded(self) -> dict[Held, Allocation]:
         """Attachments' allocations of this node that no record has and nobody is at work on."""
@@ -156,21 +163,19 @@ class OwnReclaim:
         except NotFound:
             return None
 
-    async def _free(self, due: dict[Held, Allocation]) -> list[str]:
-        done = []
+    async def _free(self, due: dict[Held, Allocation]) -> None:
         async with AsyncExitStack() as stack:
             free: dict[Held, Allocation] = {}
             for one, allocation in due.items():
                 if await self._hold(stack, allocation.handle, free):
                     free[one] = allocation
             if not free:
-                return []
+                return
             fresh = await claims.read(self._store)
             for one, verdict in (await self._verdicts(free, fresh, lambda _: True, held=True)).items():
                 if verdict.ownerless:
                     await self._allocator.release([one])
-                    done.append(f"reclaimed {told(one, free[one])}: {verdict.reason}")
-        return done
+                    self._say(f"reclaimed {told(one, free[one])}: {verdict.reason}")
 
     async def _hold(self, stack: AsyncExitStack, handle: str, before: dict[Held, Allocation]) -> bool:
         """Hold a handle; False where it is another's, or a write for it may be in flight."""
@@ -181,12 +186,16 @@ class OwnReclaim:
         except HandleBusy:
             return False
 
-    async def _forget(self, namespace: str, name: str, node: str) -> list[str]:
+    async def _forget(self, namespace: str, name: str, node: str) -> None:
         try:
             found = await self._store.get(WorkloadEndpoint, name, namespace)
             if found.spec.node != node:
-                return []
+                return
             await self._store.delete(found)
         except (NotFound, Conflict, Unknown):
-            return []  # gone, or it has moved on: the next look sees which
-        return [f"deleted endpoint {namespace}/{name}: this node has no record of it"]
+            return  # gone, or it has moved on: the next look sees which
+        self._say(f"deleted endpoint {namespace}/{name}: this node has no record of it")
+
+    def _say(self, line: str) -> None:
+        self._told.append(line)
+        self._tell(line)
