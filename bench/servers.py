@@ -22,7 +22,7 @@ def _postgresql(_folder: Path) -> Iterator[str]:
     made = PostgreSQLServer()
     try:
         asyncio.run(made.start())
-        yield made.url(made.new_store())
+        yield made.url(asyncio.run(made.new_store()), made.port)
     finally:
         made.remove()
 
