@@ -6,7 +6,7 @@ else   read the store's and the object's key, to tell why not
 read     the store's key, then what is asked for
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from datastore.etcd.etcd_pb2 import (
@@ -18,71 +18,84 @@ from datastore.etcd.etcd_pb2 import (
     RangeResponse,
     RequestOp,
     TxnRequest,
-    TxnResponse,
 )
-from datastore.etcd.keys import Range
+from datastore.etcd.keys import Keys, Range
+from datastore.record import Indexed, Key
+
+KEPT = 512
+"""Requests, each with a body: 2 MB of blocks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """A compare-and-swap of the object at `key`."""
+    """A compare-and-swap of one object."""
 
-    key: bytes
+    key: Key
     number: int
     """The mod_revision it must be at; 0: it must not be there."""
     body: bytes | None
     """None: it is to be deleted."""
-    newest: bytes
-    """The kind's key of that name."""
-    pointed: Sequence[bytes] = ()
-    """Pointers that come."""
-    unpointed: Sequence[bytes] = ()
-    """Pointers that go."""
+    was: Indexed = frozenset()
+    now: Indexed = frozenset()
+    """Its fields before and after."""
 
 
 class Swaps:
     """Makes the requests of one store's swaps.
 
-    That of a plain update, which is nearly every write, is made once and filled in: building it from nothing costs 20
-    us, 2 % of the write.
+    That of an update which leaves the fields alone, as nearly every write does, is kept and filled in anew when the
+    same object is updated again: building one from nothing costs 25 us, 3 % of a write.
     """
 
-    def __init__(self, store: bytes) -> None:
-        self._store = store
-        self._plain = self._made(Swap(b"?", 1, b"?", b"?"), 0)
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._created = 0
+        self._kept: dict[Key, _Kept] = {}
 
     def request(self, swap: Swap, created: int) -> bytes:
         """A swap that happens only in the store whose key was created at revision `created`."""
-        if swap.body is None or not swap.number or swap.pointed or swap.unpointed:
+        if swap.body is None or not swap.number or swap.was != swap.now:
             return self._made(swap, created).SerializeToString()
-        request = self._plain
-        compared, same_store = request.compare
-        compared.key, compared.mod_revision = swap.key, swap.number
-        same_store.create_revision = created
-        put, newest = request.success
-        put.request_put.key, put.request_put.value = swap.key, swap.body
-        newest.request_put.key = swap.newest
-        request.failure[1].request_range.key = swap.key
-        return request.SerializeToString()
+        if created != self._created or len(self._kept) >= KEPT:
+            self._kept.clear()
+            self._created = created
+        kept = self._kept.get(swap.key)
+        if kept is None:
+            request = self._made(swap, created)
+            kept = self._kept[swap.key] = _Kept(request, request.compare[0], request.success[0].request_put)
+        kept.compare.mod_revision = swap.number
+        kept.put.value = swap.body
+        return kept.request.SerializeToString()
 
     def _made(self, swap: Swap, created: int) -> TxnRequest:
+        store, at = self._keys.store, self._keys.object(swap.key)
         compared = (
-            Compare(target=Compare.MOD, key=swap.key, mod_revision=swap.number)
+            Compare(target=Compare.MOD, key=at, mod_revision=swap.number)
             if swap.number
-            else Compare(target=Compare.CREATE, key=swap.key, create_revision=0)
+            else Compare(target=Compare.CREATE, key=at, create_revision=0)
         )
-        same_store = Compare(target=Compare.CREATE, key=self._store, create_revision=created)
-        changed = _delete(swap.key) if swap.body is None else put(swap.key, swap.body)
         return TxnRequest(
-            compare=(compared, same_store),
+            compare=(compared, Compare(target=Compare.CREATE, key=store, create_revision=created)),
             success=(
-                changed,
-                put(swap.newest, b""),
-                *(put(pointer, b"") for pointer in swap.pointed),
-                *(_delete(pointer) for pointer in swap.unpointed),
+                _delete(at) if swap.body is None else put(at, swap.body),
+                put(self._keys.newest(swap.key.kind), b""),
+                *(put(pointer, b"") for pointer in self._pointers(swap.key, swap.now - swap.was)),
+                *(_delete(pointer) for pointer in self._pointers(swap.key, swap.was - swap.now)),
             ),
-            failure=(get(self._store), get(swap.key, keys_only=True)),
+            failure=(get(store), get(at, keys_only=True)),
         )
+
+    def _pointers(self, key: Key, indexed: Indexed) -> Iterator[bytes]:
+        # Objects lie by namespace already.
+        return (self._keys.pointer(key, field, value) for field, value in indexed if field != "namespace")
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    request: TxnRequest
+    compare: Compare
+    put: PutRequest
+    """Those two of the request's parts that change."""
 
 
 def made_once(key: bytes, value: bytes) -> bytes:
@@ -111,11 +124,6 @@ def get_range(keys: Range, limit: int, *, revision: int = 0, keys_only: bool = F
 def put(key: bytes, value: bytes) -> RequestOp:
     """Write one key."""
     return RequestOp(request_put=PutRequest(key=key, value=value))
-
-
-def found(response: TxnResponse) -> Iterable[RangeResponse]:
-    """What each range of a read found."""
-    return (one.response_range for one in response.responses)
 
 
 def only(range_: RangeResponse) -> KeyValue | None:

@@ -34,7 +34,7 @@ class Writer:
         self._identity = identity
         self._reader = reader
         self._known = known
-        self._swaps = Swaps(keys.store)
+        self._swaps = Swaps(keys)
         self._newest: dict[str, int] = {}
 
     def own(self, kind: str) -> int:
@@ -62,11 +62,11 @@ class Writer:
         was = self._fields_at(resource, key, number)
         if number is None or was is None:
             number, was = await self._looked_at(resource, key)
-        await self._swap(resource, self._swap_of(key, number, None, was, _NOTHING))
+        await self._swap(resource, Swap(key, number, None, was))
         self._known.forget(key)
 
     async def _put(self, resource: R, record: Record, number: int, was: Indexed) -> R:
-        new = await self._swap(resource, self._swap_of(record.key, number, record.body, was, record.indexed))
+        new = await self._swap(resource, Swap(record.key, number, record.body, was, record.indexed))
         self._known.note(record.key, new, record.indexed)
         return stamped(resource, self._identity.origin.stamp(new))
 
@@ -93,19 +93,8 @@ class Writer:
             raise Conflict(resource.key, resource.revision)
         return kv.mod_revision, indexed_of(self._reader.resource(type(resource), kv))
 
-    def _swap_of(self, key: Key, number: int, body: bytes | None, was: Indexed, now: Indexed) -> Swap:
-        at, newest = self._keys.object(key), self._keys.newest(key.kind)
-        if was == now:
-            return Swap(at, number, body, newest)
-        return Swap(at, number, body, newest, self._pointers(key, now - was), self._pointers(key, was - now))
-
-    def _pointers(self, key: Key, indexed: Indexed) -> tuple[bytes, ...]:
-        # Objects lie by namespace already.
-        return tuple(self._keys.pointer(key, field, value) for field, value in indexed if field != "namespace")
-
     async def _swap(self, resource: Resource, swap: Swap) -> int:
         """The revision that the swap made."""
-        kind = type(resource).KIND.full_name
         origin = self._identity.origin
         try:
             response = await self._connection.write(self._swaps.request(swap, origin.created))
@@ -116,7 +105,7 @@ class Writer:
         number = response.header.revision
         if response.header.cluster_id != origin.cluster:
             self._identity.move_to(response.header.cluster_id)
-        self._newest[kind] = max(number, self.own(kind))
+        self._newest[swap.key.kind] = max(number, self.own(swap.key.kind))
         return number
 
     async def _refused(self, resource: Resource, swap: Swap, response: TxnResponse) -> StoreError:
@@ -133,7 +122,7 @@ class Writer:
     async def _after(self, refusal: NoSpace, swap: Swap) -> StoreError:
         """What became of a swap that was refused for want of space; it was answered, so it won't be applied later."""
         try:
-            _, found = await self._reader.read(txns.get(swap.key, keys_only=True))
+            _, found = await self._reader.read(txns.get(self._keys.object(swap.key), keys_only=True))
         except StoreError as error:
             return Unknown(f"{refusal} Whether this write is there can't be read: {error}")
         kv = txns.only(found)
