@@ -75,7 +75,8 @@ def on_postgresql(folder: Path, stack: AsyncExitStack) -> Opener:
         if reason := postgresql.missing():
             pytest.skip(reason)
         server = await postgresql.shared_server()
-        store = await PostgreSQLStore.open(parse(server.url(server.new_store())), keep=keep, bookmark_s=bookmark_s)
+        url = server.url(await server.new_store(), server.port)
+        store = await PostgreSQLStore.open(parse(url), keep=keep, bookmark_s=bookmark_s)
         stack.push_async_callback(store.close)
         return store
 
