@@ -1,13 +1,15 @@
 #!/bin/sh
 # The programs of others that tests and benches run tortie beside: CNI plugins (Debian's, and the newest release from the
-# Go module proxy), cnitool, podman, containerd, iperf3, PostgreSQL. Debian's come by apt, as root; what is built is cached outside
-# the clone, in $TORTIE_CACHE (/var/cache/tortie as root, else ~/.cache/tortie), and built again where it is absent.
+# Go module proxy), cnitool, podman, containerd, iperf3, PostgreSQL, etcd. Debian's come by apt, as root; what is built is
+# cached outside the clone, in $TORTIE_CACHE (/var/cache/tortie as root, else ~/.cache/tortie), and built again where it
+# is absent.
 #   sh ci/peers.sh [plugins|runtimes|stores]...      all of them without an argument; says where the cache is
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
 PLUGINS=v1.9.1
 CNITOOL=v1.3.1
+ETCD=v3.7.3
 if [ "$(id -u)" = 0 ]; then cache=${TORTIE_CACHE:-/var/cache/tortie}; else cache=${TORTIE_CACHE:-$HOME/.cache/tortie}; fi
 [ $# != 0 ] || set -- plugins runtimes stores
 
@@ -41,6 +43,37 @@ build() {
     mv "$new" "$folder"
 }
 
+# unpack FOLDER PACKAGE PROGRAM: a program out of Debian's package in $cache/FOLDER; installing it would start a server
+unpack() {
+    [ ! -d "$cache/$1" ] || return 0
+    mkdir -p "$cache"
+    new=$(mktemp -d "$cache/.new.XXXXXX")
+    (
+        cd "$new"
+        get="apt-get download -qq -o APT::Sandbox::User=root $2"
+        $get >&2 || { apt-get update -qq >&2 && $get >&2; }
+        dpkg --fsys-tarfile ./*.deb | tar -x --strip-components=3 "./usr/bin/$3"
+        rm ./*.deb
+    )
+    chmod 755 "$new"
+    mv "$new" "$cache/$1"
+}
+
+# build_etcd FOLDER VERSION: `go install` refuses its module for the replacements in its go.mod
+build_etcd() {
+    [ ! -d "$cache/$1" ] || return 0
+    mkdir -p "$cache"
+    new=$(mktemp -d "$cache/.new.XXXXXX")
+    echo "building etcd@$2" >&2
+    (
+        cd "$new"
+        export CGO_ENABLED=0 GOFLAGS="-buildvcs=false -mod=mod"
+        go mod init peers && go get "go.etcd.io/etcd/server/v3@$2" && go build -o etcd go.etcd.io/etcd/server/v3
+    ) >&2
+    chmod 755 "$new"
+    mv "$new" "$cache/$1"
+}
+
 for what in "$@"; do
     case $what in
     plugins)
@@ -63,6 +96,8 @@ for what in "$@"; do
         [ -e /usr/lib/postgresql/15/bin/postgres ] || [ ! -w $settings ] ||
             sed -i 's/^#* *create_main_cluster *=.*/create_main_cluster = false/' $settings
         packages postgresql-15
+        unpack etcd-debian etcd-server etcd
+        build_etcd "etcd-$ETCD" "$ETCD"
         ;;
     *) echo "plugins, runtimes or stores, not $what" >&2 && exit 2 ;;
     esac
