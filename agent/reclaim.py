@@ -11,12 +11,11 @@ So an attachment whose DEL gets lost loses its record first, and nothing is done
 before it leaves.
 """
 
-import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Iterable
 
-from agent.upkeep import undo_abandoned
+from agent.upkeep import pause, undo_abandoned
 from cni.config import Attachment
 from cni.node import Node
 from cni.records import Record, Records
@@ -89,7 +88,7 @@ async def reclaim(
     witness = NodeWitness(node.records, local)
     own = OwnReclaim(store, node.allocator, node.handles, witness, node=node.name, machine=machine, tell=_log)
     for looks in itertools.count(1):
-        await asyncio.sleep(min(EVERY_S, settings().reclaim_grace_seconds / 3))
+        await pause(lambda: min(EVERY_S, settings().reclaim_grace_seconds / 3))
         witness.look_again()
         fresh = looks % _FRESH == 0
         try:

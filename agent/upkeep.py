@@ -26,6 +26,7 @@ _LOST_EVERY_S = 60.0
 LOST_S = 600.0
 """How long an attachment without its link waits for its DEL; kubelets send theirs within minutes. The agent takes twice
 the grace of reclaim, which is this unless somebody has set another: runtimes are to come first."""
+_PORTION_S = 5.0
 FORGET_EVERY_S = 60.0
 """A job that runs every minute finds its rules; what is kept meanwhile is a few chains that nobody meets."""
 
@@ -106,7 +107,7 @@ async def free_lost(
     """
     gone_since: dict[str, float] = {}
     while True:
-        await asyncio.sleep(min(every_s, grace_s() / 3))
+        await pause(lambda: min(every_s, grace_s() / 3))
         lost = {record.attachment: record for record in node.records.all() if _is_lost(node, record)}
         handles = {attachment.handle for attachment in lost}
         gone_since = {handle: since for handle, since in gone_since.items() if handle in handles}
@@ -119,6 +120,13 @@ async def free_lost(
                     await remove(node, attachment, hold)
             except (IpamError, KernelError, OSError) as error:
                 log.warning("%s isn't removed yet: %s", attachment.handle, error)
+
+
+async def pause(seconds: Callable[[], float]) -> None:
+    """Wait so long, in portions: how long may become less meanwhile."""
+    began = time.monotonic()
+    while (left := began + seconds() - time.monotonic()) > 0:  # noqa: ASYNC110  # nothing tells of it
+        await asyncio.sleep(min(left, _PORTION_S))
 
 
 def _is_lost(node: Node, record: Record) -> bool:

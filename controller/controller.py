@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 30.0
 """Between looks; with a short grace three to a grace, for looks further apart than the grace begin anew."""
+_PORTION_S = 1.0
 _REMEMBERED = 50
 """Lines of what was done that a status tells."""
 
@@ -91,9 +92,15 @@ class Controller:
                 await asyncio.gather(*(sync.listed.wait() for sync in self._syncs))
                 while True:
                     await self._look(reclaim)
-                    await asyncio.sleep(min(LOOK_S, self._view.settings.reclaim_grace_seconds / 3))
+                    await self._pause()
         finally:
             self._view, self._syncs = View(), []
+
+    async def _pause(self) -> None:
+        """Wait for the next look, in portions: the grace may become shorter meanwhile."""
+        view, began = self._view, time.monotonic()
+        while time.monotonic() - began < min(LOOK_S, view.settings.reclaim_grace_seconds / 3):  # noqa: ASYNC110
+            await asyncio.sleep(_PORTION_S)
 
     async def _look(self, reclaim: DepartedReclaim) -> None:
         """One look at everything; what the store refuses waits for the next. Who can't watch doesn't judge."""
