@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     import asyncpg
+    import grpc.aio
 
 
 class Raw(Protocol):
@@ -88,6 +89,44 @@ async def _postgresql(url: str) -> AsyncIterator[Raw]:
         yield RawPostgreSQL(pool)
 
 
+class RawEtcd:
+    """grpc.aio and the messages alone: one Txn a swap, which compares the mod_revision and puts."""
+
+    def __init__(self, channel: "grpc.aio.Channel") -> None:
+        from datastore.etcd.etcd_pb2 import TxnRequest, TxnResponse
+
+        self._txn = channel.unary_unary(
+            "/etcdserverpb.KV/Txn",
+            request_serializer=TxnRequest.SerializeToString,
+            response_deserializer=TxnResponse.FromString,
+        )
+        self._at: dict[str, int] = {}
+
+    async def put(self, key: str, body: bytes) -> None:
+        """See `Raw.put`."""
+        self._at[key] = 0
+        await self.swap(key, body)
+
+    async def swap(self, key: str, body: bytes) -> None:
+        """See `Raw.swap`."""
+        from datastore.etcd.etcd_pb2 import Compare, PutRequest, RequestOp, TxnRequest
+
+        name = b"/raw/" + key.encode()
+        compare = Compare(target=Compare.MOD, key=name, mod_revision=self._at[key])
+        put = RequestOp(request_put=PutRequest(key=name, value=body))
+        answer = await self._txn(TxnRequest(compare=[compare], success=[put]), timeout=10)
+        _check(answer.succeeded, key)
+        self._at[key] = answer.header.revision
+
+
+@asynccontextmanager
+async def _etcd(url: str) -> AsyncIterator[Raw]:
+    import grpc.aio
+
+    async with grpc.aio.insecure_channel(urlsplit(url).netloc, (("grpc.enable_retries", 0),)) as channel:
+        yield RawEtcd(channel)
+
+
 @asynccontextmanager
 async def raw_on(url: str, folder: Path) -> AsyncIterator[Raw]:
     """Bare swaps on the server (or beside the file) that `url` names."""
@@ -102,6 +141,9 @@ async def raw_on(url: str, folder: Path) -> AsyncIterator[Raw]:
                 raw.close()
         case "postgresql":
             async with _postgresql(url) as bare:
+                yield bare
+        case "etcd":
+            async with _etcd(url) as bare:
                 yield bare
         case other:
             raise SystemExit(f"no bare swaps for {other}")

@@ -27,7 +27,20 @@ def _postgresql(_folder: Path) -> Iterator[str]:
         made.remove()
 
 
-_SERVERS: Mapping[str, Callable[[Path], AbstractContextManager[str]]] = {"sqlite": _sqlite, "postgresql": _postgresql}
+@contextmanager
+def _etcd(folder: Path, version: str) -> Iterator[str]:
+    from tests.servers.etcd import Etcd, program
+
+    with Etcd(program(version), folder) as made:
+        yield made.url()
+
+
+_SERVERS: Mapping[str, Callable[[Path], AbstractContextManager[str]]] = {
+    "sqlite": _sqlite,
+    "postgresql": _postgresql,
+    "etcd": lambda folder: _etcd(folder, "etcd"),
+    "etcd-3.4": lambda folder: _etcd(folder, "etcd-3.4"),
+}
 STORES = tuple(_SERVERS)
 
 
