@@ -2,6 +2,7 @@
 
     sqlite:///var/lib/tortie/tortie.db    a file; three slashes, then its absolute path
     memory:                               this process's memory, empty at first
+    kubernetes:                           the cluster that this runs in, or kubectl's
 
 Each driver's folder has an `address` module that takes its own addresses apart and imports no client library; the
 driver itself is imported when its address is opened: SQLAlchemy alone is 0.3 s and 20 MB.
@@ -18,6 +19,7 @@ from datastore.store import Store
 _ADDRESSES: Mapping[str, str] = {
     "sqlite": "datastore.sql.address",
     "memory": "datastore.memory_address",
+    "kubernetes": "datastore.kubernetes.address",
 }
 """By scheme, the module whose `parse(url)` gives the `Address`."""
 

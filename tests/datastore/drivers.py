@@ -62,10 +62,18 @@ def on_sqlite(journal: Journal) -> Driver:
     return driver
 
 
+def on_kubernetes(folder: Path, stack: AsyncExitStack) -> Opener:
+    """Stores on a real API server, which is started when the first test asks for one."""
+    from tests.kube.stores import on_server
+
+    return on_server(folder, stack)
+
+
 DRIVERS: Mapping[str, Driver] = {
     "memory": on_memory,
     "sqlite-truncate": on_sqlite(PERSIST),
     "sqlite-wal": on_sqlite(WAL),
+    "kubernetes": on_kubernetes,
 }
 
 

@@ -10,7 +10,7 @@ from datastore.errors import Invalid, UnsupportedDatastore
 from datastore.memory import MemoryStore
 from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.sql.sqlite import SQLiteStore
-from datastore.urls import describe, open_store
+from datastore.urls import SCHEMES, describe, open_store
 from tests.datastore.samples import policy
 
 
@@ -40,6 +40,12 @@ async def test_each_memory_is_a_store_of_its_own() -> None:
         pytest.param("sqlite:////var/lib/t.db", "SQLite file /var/lib/t.db", id="as SQLAlchemy writes it"),
         pytest.param("SQLite:///t.db", "SQLite file /t.db", id="a scheme in capitals"),
         pytest.param("memory:", "memory of this process", id="memory"),
+        pytest.param("kubernetes:", "Kubernetes API, configuration of the pod, or of kubectl", id="a cluster"),
+        pytest.param(
+            "kubernetes:///etc/k?context=lab&qps=5",
+            "Kubernetes API, configuration kubeconfig /etc/k, context lab",
+            id="a kubeconfig",
+        ),
     ],
 )
 def test_an_address_is_described_without_opening_it(url: str, description: str) -> None:
@@ -51,7 +57,6 @@ def test_an_address_is_described_without_opening_it(url: str, description: str) 
     [
         pytest.param("etcd://10.0.0.1:2379", "etcd", id="etcd"),
         pytest.param("etcdv3", "etcdv3", id="Calico's word for it"),
-        pytest.param("kubernetes:", "kubernetes", id="kubernetes"),
         pytest.param("postgresql://u:secret@db/x", "postgresql", id="postgresql"),
         pytest.param("", "", id="nothing"),
     ],
@@ -59,7 +64,7 @@ def test_an_address_is_described_without_opening_it(url: str, description: str) 
 async def test_an_address_without_a_driver_is_refused_by_its_scheme(url: str, scheme: str) -> None:
     with pytest.raises(UnsupportedDatastore) as caught:
         await open_store(url)
-    assert (caught.value.scheme, caught.value.supported) == (scheme, ("sqlite", "memory"))
+    assert (caught.value.scheme, caught.value.supported) == (scheme, SCHEMES)
     assert "secret" not in str(caught.value)
 
 
@@ -73,6 +78,14 @@ async def test_an_address_without_a_driver_is_refused_by_its_scheme(url: str, sc
         "sqlite:///dir/",
         "sqlite:///a%00b",
         "memory:x",
+        "kubernetes://10.0.0.1:6443",
+        "kubernetes:relative",
+        "kubernetes:///etc/",
+        "kubernetes:?kontext=lab",
+        "kubernetes:?qps=fast",
+        "kubernetes:?qps=-1",
+        "kubernetes:?timeout=0",
+        "kubernetes:?timeout=inf",
     ],
 )
 async def test_a_wrong_address_is_refused(url: str) -> None:
@@ -89,7 +102,8 @@ def modules_after(program: str) -> set[str]:
 
 
 def test_reading_addresses_imports_no_driver() -> None:
-    loaded = modules_after("import datastore.urls; datastore.urls.describe('sqlite:///x.db')")
+    described = "[describe(url) for url in ('sqlite:///x.db', 'memory:', 'kubernetes:')]"
+    loaded = modules_after(f"from datastore.urls import describe; {described}")
     assert not loaded & {"sqlalchemy", "sqlite3", "asyncinotify", "asyncpg", "grpc", "kubernetes", "datastore.memory"}
 
 
