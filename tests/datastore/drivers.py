@@ -83,6 +83,13 @@ def on_postgresql(folder: Path, stack: AsyncExitStack) -> Opener:
     return open_new
 
 
+def on_kubernetes(folder: Path, stack: AsyncExitStack) -> Opener:
+    """Stores on a real API server, which is started when the first test asks for one."""
+    from tests.kube.stores import on_server
+
+    return on_server(folder, stack)
+
+
 DRIVERS: Mapping[str, Driver] = {
     "etcd": on_etcd("etcd"),
     "etcd-3.4": on_etcd("etcd-3.4"),
@@ -90,6 +97,7 @@ DRIVERS: Mapping[str, Driver] = {
     "postgresql": on_postgresql,
     "sqlite-truncate": on_sqlite(PERSIST),
     "sqlite-wal": on_sqlite(WAL),
+    "kubernetes": on_kubernetes,
 }
 
 
