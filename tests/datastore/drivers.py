@@ -17,6 +17,7 @@ from datastore.resources.value import Resource
 from datastore.sql.journal import Journal
 from datastore.sql.sqlite import SQLiteStore
 from datastore.store import Batch, Gone, Store
+from tests.datastore.etcd.opener import on_etcd
 from tests.servers import postgresql
 
 R = TypeVar("R", bound=Resource)
@@ -82,11 +83,21 @@ def on_postgresql(folder: Path, stack: AsyncExitStack) -> Opener:
     return open_new
 
 
+def on_kubernetes(folder: Path, stack: AsyncExitStack) -> Opener:
+    """Stores on a real API server, which is started when the first test asks for one."""
+    from tests.kube.stores import on_server
+
+    return on_server(folder, stack)
+
+
 DRIVERS: Mapping[str, Driver] = {
+    "etcd": on_etcd("etcd"),
+    "etcd-3.4": on_etcd("etcd-3.4"),
     "memory": on_memory,
     "postgresql": on_postgresql,
     "sqlite-truncate": on_sqlite(PERSIST),
     "sqlite-wal": on_sqlite(WAL),
+    "kubernetes": on_kubernetes,
 }
 
 
