@@ -38,26 +38,31 @@ _PAUSE_S = 0.1
 class Patience:
     """How long to wait, in seconds."""
 
-    answer_s: float = 5.0
-    """For the answer to one call. etcd itself gives up on a proposal after 7 s, mostly for want of a leader."""
-    probe_s: float = 2.0
+    answer_s: float
+    """For the answer to one call."""
+    probe_s: float
     """For a member to say that it is there."""
-    election_s: float = 5.0
+    election_s: float
     """For one that can be used, while some take connections."""
-    connect_s: float = 1.0
+    connect_s: float
     """The same while none does."""
+
+    @classmethod
+    def of(cls, timeout_s: float) -> "Patience":
+        """What an address that says timeout= means."""
+        return cls(timeout_s, min(timeout_s, 2.0), timeout_s, min(timeout_s, 1.0))
 
 
 class Connection:
     """For one event loop; `open` it, `close` it. `probe` is a read that any member must be able to answer."""
 
-    def __init__(self, address: EtcdAddress, probe: bytes, patience: Patience) -> None:
+    def __init__(self, address: EtcdAddress, probe: bytes) -> None:
         """Raises Unavailable: a file of the address can't be read."""
         secret = credentials(address.tls)
         self._endpoints: Sequence[Endpoint] = tuple(Endpoint(name, secret) for name in address.endpoints)
         self._login = address.login
         self._probe = probe
-        self._patience = patience
+        self._patience = Patience.of(address.timeout_s)
         # Clients that all began with the first would all stay there.
         self._present = random.choice(self._endpoints)  # noqa: S311
         self._doubted = True

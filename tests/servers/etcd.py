@@ -7,6 +7,7 @@ Administration goes over etcd's JSON gateway, so that no client of ours is neede
 one that a whole test run uses, each store below a prefix of its own.
 """
 
+import asyncio
 import atexit
 import base64
 import contextlib
@@ -110,7 +111,14 @@ class Member:
 
     def kill(self) -> None:
         """SIGKILL: nothing is written any more."""
-        self.signal(signal.SIGKILL)
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """SIGTERM: it takes its leave."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> None:
+        self.signal(number)
         if self.process is not None:
             self.process.wait()
 
@@ -291,6 +299,34 @@ class Etcd:
         files = {"cert-file": cert, "key-file": key, "trusted-ca-file": self.certificates.ca}
         mutual = [f"--{peer}{name}={path}" for peer in ("", "peer-") for name, path in files.items()]
         return [*mutual, "--client-cert-auth", "--peer-client-cert-auth"]
+
+
+@dataclass
+class Lone:
+    """A cluster of one as `tests.datastore.servers.Server`."""
+
+    cluster: Etcd
+
+    @property
+    def port(self) -> int:
+        return self.cluster.members[0].port
+
+    async def new_store(self) -> str:
+        return new_prefix()
+
+    def url(self, store: str, port: int, timeout_s: float = 10.0) -> str:
+        return self.cluster.url(store, port, timeout=f"{timeout_s:g}")
+
+    async def start(self) -> None:
+        if not self.cluster.members[0].runs:
+            self.cluster.members[0].start()
+            await asyncio.to_thread(self.cluster.wait)
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self.cluster.members[0].stop)
+
+    async def kill(self) -> None:
+        await asyncio.to_thread(self.cluster.members[0].kill)
 
 
 class Refused(Exception):
