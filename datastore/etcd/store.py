@@ -31,8 +31,8 @@ class EtcdStore:
     def __init__(self, address: EtcdAddress, *, bookmark_s: float) -> None:
         """Raises Unavailable: a file of the address can't be read."""
         keys, known = Keys(address.prefix), Known()
-        self._connection = Connection(address, txns.reading(txns.get(keys.store)))
-        self._identity = Identity(self._connection, keys.store, known)
+        self._identity = Identity(keys.store, known)
+        self._connection = Connection(address, txns.reading(txns.get(keys.store)), self._identity.is_in)
         self._reader = Reader(self._connection, keys, self._identity, known)
         self._writer = Writer(self._connection, keys, self._identity, self._reader, known)
         self._source = Source(
@@ -50,7 +50,7 @@ class EtcdStore:
         store = cls(address, bookmark_s=bookmark_s)
         try:
             await store._connection.open()
-            await store._identity.establish()
+            await store._identity.establish(store._connection)
         except BaseException:
             await store.close()
             raise

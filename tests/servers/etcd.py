@@ -89,6 +89,14 @@ def _run(folder: Path, command: str) -> None:
     subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A key and its value."""
+
+    key: bytes
+    value: bytes
+
+
 @dataclass
 class Member:
     """One server process."""
@@ -215,9 +223,29 @@ class Etcd:
             if "has been compacted" not in str(error):
                 raise
 
+    def cluster_id(self) -> int:
+        return int(within(self.ask("kv/range", {"key": _64("x"), "count_only": True}), "header", "cluster_id"))
+
     def revision(self) -> int:
         """The newest."""
         return int(within(self.ask("kv/range", {"key": _64("x"), "count_only": True}), "header", "revision"))
+
+    def everything(self, prefix: str) -> list[Stored]:
+        """What is stored below a prefix."""
+        answer = self.ask("kv/range", {"key": _64(prefix), "range_end": _64(prefix[:-1] + chr(ord(prefix[-1]) + 1))})
+        assert isinstance(answer, dict), answer
+        return [
+            Stored(base64.b64decode(kv["key"]), base64.b64decode(kv.get("value", ""))) for kv in answer.get("kvs", [])
+        ]
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Write behind our driver's back."""
+        self.ask("kv/put", {"key": base64.b64encode(key).decode(), "value": base64.b64encode(value).decode()})
+
+    def remove(self, prefix: str) -> None:
+        """Delete everything below a prefix, behind our driver's back."""
+        end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        self.ask("kv/deleterange", {"key": _64(prefix), "range_end": _64(end)})
 
     def switch_users_on(self, user: str, password: str, prefix: str) -> None:
         """A user that may do everything below `prefix`; from then on nobody may without a user."""
