@@ -1,5 +1,6 @@
 """The stores' servers for benches, started anew in a folder of their own: those that the tests start."""
 
+import asyncio
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -11,7 +12,47 @@ def _sqlite(folder: Path) -> Iterator[str]:
     yield f"sqlite://{folder}/tortie.db"
 
 
-_SERVERS: Mapping[str, Callable[[Path], AbstractContextManager[str]]] = {"sqlite": _sqlite}
+@contextmanager
+def _postgresql(_folder: Path) -> Iterator[str]:
+    from tests.servers.postgresql import PostgreSQLServer, missing
+
+    reason = missing()
+    if reason:
+        raise SystemExit(reason)
+    made = PostgreSQLServer()
+    try:
+        asyncio.run(made.start())
+        yield made.url(asyncio.run(made.new_store()), made.port)
+    finally:
+        made.remove()
+
+
+@contextmanager
+def _etcd(folder: Path, version: str) -> Iterator[str]:
+    from tests.servers.etcd import Etcd, program
+
+    with Etcd(program(version), folder) as made:
+        yield made.url()
+
+
+@contextmanager
+def _kubernetes(folder: Path) -> Iterator[str]:
+    from tests.kube.cluster import ControlPlane
+
+    plane = ControlPlane(folder)
+    try:
+        yield f"kubernetes://{plane.cached.kubeconfig(folder / 'kubeconfig')}?qps=0"
+    finally:
+        plane.stop()
+
+
+_SERVERS: Mapping[str, Callable[[Path], AbstractContextManager[str]]] = {
+    "sqlite": _sqlite,
+    "postgresql": _postgresql,
+    "etcd": lambda folder: _etcd(folder, "etcd"),
+    "etcd-3.4": lambda folder: _etcd(folder, "etcd-3.4"),
+    "kubernetes": _kubernetes,
+}
 STORES = tuple(_SERVERS)
 
 

@@ -69,12 +69,20 @@ def encode(resource: Resource) -> bytes:
     Raises:
         Invalid: it can't be written as JSON, or is larger than `MAX_BYTES`.
     """
-    bare = stamped(resource, "")
+    return encode_stamped(stamped(resource, ""))
+
+
+def encode_stamped(resource: Resource) -> bytes:
+    """As `encode`, with the resourceVersion that it carries: for an API that takes it there.
+
+    Raises:
+        Invalid: it can't be written as JSON, or is larger than `MAX_BYTES`.
+    """
     try:
         try:
-            fields = _ENCODER.encode(bare)
+            fields = _ENCODER.encode(resource)
         except _HasUnknown:
-            fields = msgspec.json.encode(_folded(bare))
+            fields = msgspec.json.encode(_folded(resource))
     except (UnicodeEncodeError, OverflowError, RecursionError, TypeError) as error:
         raise Invalid("", f"can't be written as JSON: {error}") from error
     body = _prefix(type(resource)) + fields[1:]

@@ -76,7 +76,14 @@ class Invalid(StoreError):
 
 
 class Unavailable(StoreError):
-    """The datastore can't be reached or can't write; what was asked has certainly not been applied."""
+    """The datastore can't be reached or can't write; what was asked has certainly not been applied.
+
+    `retry_after_s` is set where the datastore says itself how long to leave it alone.
+    """
+
+    def __init__(self, reason: str = "", *, retry_after_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
 
 
 class Unknown(StoreError):

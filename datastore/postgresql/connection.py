@@ -13,8 +13,8 @@ from typing import Protocol, TypeVar, cast
 
 import asyncpg
 
-from datastore.errors import Forbidden, Unavailable
-from datastore.postgresql import failures
+from datastore.errors import Unavailable
+from datastore.postgresql import failures, passfile
 from datastore.postgresql.address import TLS, Host, PostgreSQLAddress
 from datastore.postgresql.failures import Doing
 from datastore.postgresql.schema import Statement
@@ -176,17 +176,18 @@ async def connect(address: PostgreSQLAddress, host: Host) -> Session:
     where = f"PostgreSQL at {host}"
     limit_s = min(CONNECT_S, address.timeout_s)
     try:
-        if address.passfile:
-            _check_passfile(Path(address.passfile))
+        secret = address.password
+        if secret is None and address.passfile:
+            secret = passfile.password(Path(address.passfile), host, address.database, address.user)
         async with asyncio.timeout(limit_s):
             connection = await asyncpg.connect(
                 host=host.name,
                 port=host.port,
                 database=address.database,
                 user=address.user,
-                password=address.password,
-                passfile=address.passfile,
+                password=secret,
                 ssl=_tls(address.tls),
+                target_session_attrs="any",  # of its own, whatever PGTARGETSESSIONATTRS says
                 server_settings=_settings(address.timeout_s),
                 statement_cache_size=0,  # a session prepares what it runs
             )
@@ -208,11 +209,13 @@ def _settings(timeout_s: float) -> dict[str, str]:
     statement_ms = str(max(int(timeout_s * SERVER_SHARE * 1000), 1))
     return {
         "application_name": "tortie",
+        "search_path": "pg_catalog",  # all names of ours have their schema, so nobody's tables or functions stand in
         "synchronous_commit": "on",
         "default_transaction_isolation": "read committed",
         "statement_timeout": statement_ms,
         "idle_in_transaction_session_timeout": statement_ms,
         "lock_timeout": "0",
+        "idle_session_timeout": "0",
         "jit": "off",
     }
 
@@ -239,12 +242,3 @@ def _load(parameter: str, path: str, load: Callable[[], None]) -> None:
         load()
     except (OSError, ssl.SSLError) as error:
         raise Unavailable(f"{parameter} {path}: can't be used: {error}") from error
-
-
-def _check_passfile(path: Path) -> None:
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise Unavailable(f"passfile {path}: {error.strerror}") from error
-    if mode & 0o077:
-        raise Forbidden(f"passfile {path}: may be read by others, so it is not: chmod 600")

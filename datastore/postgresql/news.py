@@ -30,7 +30,7 @@ TIMER_S = 5.0
 class News:
     """Rings `bell`; begins with `start` and ends with `close`."""
 
-    def __init__(self, connector: Connector, statements: Statements, bell: Bell, timer_s: float = TIMER_S) -> None:
+    def __init__(self, connector: Connector, statements: Statements, bell: Bell, timer_s: float) -> None:
         self._connector = connector
         self._statements = statements
         self._bell = bell

@@ -18,7 +18,7 @@ from datastore.postgresql import reads
 from datastore.postgresql.address import PostgreSQLAddress
 from datastore.postgresql.connector import Connector
 from datastore.postgresql.founding import found
-from datastore.postgresql.news import News
+from datastore.postgresql.news import TIMER_S, News
 from datastore.postgresql.reader import Reader
 from datastore.postgresql.schema import statements
 from datastore.postgresql.writer import Writer
@@ -35,19 +35,23 @@ R = TypeVar("R", bound=Resource)
 class PostgreSQLStore:
     """Use `open`. For one event loop."""
 
-    def __init__(self, address: PostgreSQLAddress, *, keep: int, bookmark_s: float) -> None:
-        self._schema = address.schema
+    def __init__(self, address: PostgreSQLAddress, *, keep: int, bookmark_s: float, timer_s: float) -> None:
         self._bookmark_s = bookmark_s
         self._statements = statements(address.schema)
         self._connector = Connector(address)
         self._bell = Bell()
         self._reader = Reader(self._connector, address.pool - 1, address.timeout_s)
         self._writer = Writer(self._connector, self._statements, keep, address.timeout_s)
-        self._news = News(self._connector, self._statements, self._bell)
+        self._news = News(self._connector, self._statements, self._bell, timer_s)
 
     @classmethod
     async def open(
-        cls, address: PostgreSQLAddress, *, keep: int = feed.KEEP, bookmark_s: float = feed.BOOKMARK_S
+        cls,
+        address: PostgreSQLAddress,
+        *,
+        keep: int = feed.KEEP,
+        bookmark_s: float = feed.BOOKMARK_S,
+        timer_s: float = TIMER_S,
     ) -> "PostgreSQLStore":
         """Open the store at `address`, making its tables where they are missing.
 
@@ -55,7 +59,7 @@ class PostgreSQLStore:
             Unavailable: it can't be reached, or takes no writes, or is another program's or another version's.
             Forbidden: these credentials may not.
         """
-        store = cls(address, keep=keep, bookmark_s=bookmark_s)
+        store = cls(address, keep=keep, bookmark_s=bookmark_s, timer_s=timer_s)
         session = await store._connector.connect()
         try:
             await found(session, store._statements, address.schema)

@@ -17,6 +17,7 @@ from datastore.resources.value import Resource
 from datastore.sql.journal import Journal
 from datastore.sql.sqlite import SQLiteStore
 from datastore.store import Batch, Gone, Store
+from tests.datastore.etcd.opener import on_etcd
 from tests.servers import postgresql
 
 R = TypeVar("R", bound=Resource)
@@ -74,18 +75,29 @@ def on_postgresql(folder: Path, stack: AsyncExitStack) -> Opener:
         if reason := postgresql.missing():
             pytest.skip(reason)
         server = await postgresql.shared_server()
-        store = await PostgreSQLStore.open(parse(server.url(server.new_store())), keep=keep, bookmark_s=bookmark_s)
+        url = server.url(await server.new_store(), server.port)
+        store = await PostgreSQLStore.open(parse(url), keep=keep, bookmark_s=bookmark_s)
         stack.push_async_callback(store.close)
         return store
 
     return open_new
 
 
+def on_kubernetes(folder: Path, stack: AsyncExitStack) -> Opener:
+    """Stores on a real API server, which is started when the first test asks for one."""
+    from tests.kube.stores import on_server
+
+    return on_server(folder, stack)
+
+
 DRIVERS: Mapping[str, Driver] = {
+    "etcd": on_etcd("etcd"),
+    "etcd-3.4": on_etcd("etcd-3.4"),
     "memory": on_memory,
     "postgresql": on_postgresql,
     "sqlite-truncate": on_sqlite(PERSIST),
     "sqlite-wal": on_sqlite(WAL),
+    "kubernetes": on_kubernetes,
 }
 
 

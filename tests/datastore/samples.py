@@ -6,7 +6,7 @@ from typing import TypeVar
 import msgspec
 
 from datastore.resources.ipblock import Allocation, IPBlock, IPBlockSpec, block_name, cell_of
-from datastore.resources.networkpolicy import NetworkPolicy
+from datastore.resources.networkpolicy import NetworkPolicy, NetworkPolicySpec
 from datastore.resources.value import Metadata, Resource
 from datastore.resources.workloadendpoint import WorkloadEndpoint, WorkloadEndpointSpec
 
@@ -48,7 +48,9 @@ def endpoint(name: str, node: str = "node-1", namespace: str = "shop") -> Worklo
 
 
 def policy(name: str = "db", namespace: str = "shop", **labels: str) -> NetworkPolicy:
-    return NetworkPolicy(metadata=Metadata(name=name, namespace=namespace, labels=labels))
+    """With all that the Kubernetes API would fill in, so that every store gives it back as it was."""
+    spec = NetworkPolicySpec(policy_types=("Ingress",))
+    return NetworkPolicy(metadata=Metadata(name=name, namespace=namespace, labels=labels), spec=spec)
 
 
 def relabelled(resource: R, **labels: str) -> R:

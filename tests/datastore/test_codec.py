@@ -43,6 +43,7 @@ def test_stored_bytes_describe_themselves_and_carry_no_revision() -> None:
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
         "metadata": {"name": "db", "namespace": "shop"},
+        "spec": {"policyTypes": ["Ingress"]},
     }
     assert codec.decode_as(NetworkPolicy, body, "9-a").revision == "9-a"
 

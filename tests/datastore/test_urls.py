@@ -40,6 +40,13 @@ async def test_each_memory_is_a_store_of_its_own() -> None:
         pytest.param("sqlite:////var/lib/t.db", "SQLite file /var/lib/t.db", id="as SQLAlchemy writes it"),
         pytest.param("SQLite:///t.db", "SQLite file /t.db", id="a scheme in capitals"),
         pytest.param("memory:", "memory of this process", id="memory"),
+        pytest.param("etcd://db/x", "etcd at db:2379, below /x", id="etcd"),
+        pytest.param("kubernetes:", "Kubernetes API, configuration of the pod, or of kubectl", id="a cluster"),
+        pytest.param(
+            "kubernetes:///etc/k?context=lab&qps=5",
+            "Kubernetes API, configuration kubeconfig /etc/k, context lab",
+            id="a kubeconfig",
+        ),
     ],
 )
 def test_an_address_is_described_without_opening_it(url: str, description: str) -> None:
@@ -49,9 +56,7 @@ def test_an_address_is_described_without_opening_it(url: str, description: str) 
 @pytest.mark.parametrize(
     ("url", "scheme"),
     [
-        pytest.param("etcd://10.0.0.1:2379", "etcd", id="etcd"),
         pytest.param("etcdv3", "etcdv3", id="Calico's word for it"),
-        pytest.param("kubernetes:", "kubernetes", id="kubernetes"),
         pytest.param("mysql://u:secret@db/x", "mysql", id="another database"),
         pytest.param("", "", id="nothing"),
     ],
@@ -73,6 +78,14 @@ async def test_an_address_without_a_driver_is_refused_by_its_scheme(url: str, sc
         "sqlite:///dir/",
         "sqlite:///a%00b",
         "memory:x",
+        "kubernetes://10.0.0.1:6443",
+        "kubernetes:relative",
+        "kubernetes:///etc/",
+        "kubernetes:?kontext=lab",
+        "kubernetes:?qps=fast",
+        "kubernetes:?qps=-1",
+        "kubernetes:?timeout=0",
+        "kubernetes:?timeout=inf",
     ],
 )
 async def test_a_wrong_address_is_refused(url: str) -> None:
@@ -89,7 +102,8 @@ def modules_after(program: str) -> set[str]:
 
 
 def test_reading_addresses_imports_no_driver() -> None:
-    loaded = modules_after("import datastore.urls; datastore.urls.describe('sqlite:///x.db')")
+    described = "[describe(url) for url in ('sqlite:///x.db', 'memory:', 'kubernetes:')]"
+    loaded = modules_after(f"from datastore.urls import describe; {described}")
     assert not loaded & {"sqlalchemy", "sqlite3", "asyncinotify", "asyncpg", "grpc", "kubernetes", "datastore.memory"}
 
 

@@ -70,13 +70,13 @@ class PostgreSQLServer:
         if os.geteuid() == 0:
             shutil.chown(self.folder, USER, USER)
 
-    def new_store(self) -> str:
+    async def new_store(self) -> str:
         """The name of a schema that isn't there."""
         return f"s{next(self._numbers)}"
 
-    def url(self, store: str, port: int | None = None, timeout_s: float = 10.0, more: str = "") -> str:
+    def url(self, store: str, port: int, timeout_s: float = 10.0, more: str = "") -> str:
         """The address of a store; `port` may be a proxy's."""
-        place = f"127.0.0.1:{port or self.port}/tortie?schema={store}&timeout={timeout_s:g}&sslmode=disable{more}"
+        place = f"127.0.0.1:{port}/tortie?schema={store}&timeout={timeout_s:g}&sslmode=disable{more}"
         return f"postgresql://tortie:{quote(PASSWORD, safe='')}@{place}"
 
     async def start(self) -> None:
@@ -116,7 +116,7 @@ class PostgreSQLServer:
         for child in children:
             _kill(child)
         await self._gone()
-        while any(Path(f"/proc/{child}/stat").exists() for child in children):
+        while any(_lives(child) for child in children):
             await asyncio.sleep(_POLL_S)
 
     def sql(self, *statements: str, database: str = "postgres") -> str:
@@ -199,6 +199,13 @@ def _children(pid: int) -> list[int]:
 def _kill(pid: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _free_port() -> int:
