@@ -56,7 +56,8 @@ def servers(url: str, more: Iterable[str] = ()) -> tuple[Server, ...]:
         LabError: one isn't named by an IP address: nothing in a node's namespace resolves names.
     """
     parts = urlsplit(url)
-    named = [text for text in parts.netloc.rpartition("@")[2].split(",") if text and not text.startswith("%2")]
+    # A unix socket has its folder for a host, or none but a port.
+    named = [text for text in parts.netloc.rpartition("@")[2].split(",") if text and not text.startswith((":", "%2"))]
     found = [one for text in (*named, *more) for one in _servers(text, _PORTS.get(parts.scheme.lower(), 0))]
     return tuple(dict.fromkeys(found))
 
