@@ -14,9 +14,8 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 from datastore.resources.clusterconfiguration import ClusterConfigurationSpec
 from datastore.resources.ipblock import Allocation, IPBlock
@@ -31,7 +30,6 @@ from ipam.handles import Hold
 from ipam.mirror import Mirror
 from ipam.pools import Pool, candidates, cells, eligible
 
-T = TypeVar("T")
 DEFAULT_COOLDOWN_S = 30.0
 """How long a released address rests: as long as an unanswered UDP flow lives in conntrack."""
 IDLE_S = 300.0
@@ -88,7 +86,6 @@ class Allocator:
         self.on_change: Callable[[], None] = lambda: None
         """Called when `networks`, `borrowed` or `on_links` have changed."""
         self._told: tuple[frozenset[Network | Address], ...] = (frozenset(), frozenset(), frozenset())
-        self._told_at: tuple[int, frozenset[str]] = (0, frozenset())
         self._store = store
         self._clock = clock
         self._draw = draw
@@ -115,15 +112,15 @@ class Allocator:
     def networks(self) -> frozenset[Network]:
         """The blocks that are to be routed to this node."""
         closing = {block.network for block in self._mirror.blocks() if block.name in self._closing}
-        return self._mirror.index.networks - closing
+        return self._mirror.networks() - closing
 
     def on_links(self) -> frozenset[Network]:
         """Those of this node's blocks that have an address on another plugin's link: its route leads there."""
-        return self._mirror.index.on_links
+        return self._mirror.on_links()
 
     def borrowed(self) -> frozenset[Address]:
         """This node's addresses in other nodes' blocks."""
-        return self._mirror.index.borrowed
+        return self._mirror.borrowed()
 
     def allocations(self) -> list[tuple[Held, Allocation]]:
         """Everything that the mirror says this node has, in its own blocks and in others'."""
@@ -154,7 +151,7 @@ class Allocator:
             self._assign_family(owner, family, pools[family], known, wanted.among.get(family))
             for family in wanted.families
         ]
-        outcomes = await _outcomes(tries)
+        outcomes = await asyncio.gather(*tries, return_exceptions=True)
         failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         given = tuple(outcome for outcome in outcomes if isinstance(outcome, Held))
         self._tell()
@@ -189,7 +186,8 @@ class Allocator:
             Frozen: the datastore is being left for another; try again later.
             StoreError, NotSettled: the store can't be used; try again later.
         """
-        outcomes = await _outcomes([self._release_one(one, certain) for one in held])
+        frees = [self._release_one(one, certain) for one in held]
+        outcomes = await asyncio.gather(*frees, return_exceptions=True)
         self._tell()
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -283,10 +281,6 @@ class Allocator:
             self._tell()
 
     def _tell(self) -> None:
-        at = self._mirror.index.version, self._closing
-        if at == self._told_at:
-            return
-        self._told_at = at
         now = self.networks(), self.borrowed(), self.on_links()
         if now != self._told:
             self._told = now
@@ -332,8 +326,8 @@ class Allocator:
 
     def _with_room(self, pools: Sequence[Pool], among: Among | None) -> BlockWriter | None:
         """The first of this node's blocks that has an address to give."""
-        for block in self._mirror.not_full():
-            if block.name in self._closing or not self._mirror.is_usable(block):
+        for block in self._mirror.blocks():
+            if block.name in self._closing or not self._mirror.is_mine(block) or not self._mirror.is_usable(block):
                 continue
             if any(pool.holds(block) for pool in pools):
                 writer = self._mirror.with_room(block.name, self._clock(), self.settings.cooldown_s, among)
@@ -381,16 +375,6 @@ def _eligible(pools: Iterable[IPPool], wanted: Wanted) -> dict[int, tuple[Pool, 
         if not found[family]:
             raise OutsidePools(str(among))
     return found
-
-
-async def _outcomes(tries: Sequence[Coroutine[object, object, T]]) -> Sequence[T | BaseException]:
-    """What all of them end with; a lone one, as most are, without a task of its own."""
-    if len(tries) != 1:
-        return await asyncio.gather(*tries, return_exceptions=True)
-    try:
-        return [await tries[0]]
-    except Exception as error:  # told to the caller, as gather tells it
-        return [error]
 
 
 def _nothing_left(family: int, pools: Sequence[Pool], among: Among | None) -> AddressTaken | NoAddress:

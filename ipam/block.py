@@ -18,8 +18,7 @@ After pycalico's AllocationBlock, whose ideas these are (one key, one CAS, ordin
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from itertools import chain
-from operator import itemgetter
+from itertools import chain, takewhile
 
 import msgspec
 
@@ -38,7 +37,6 @@ from ipam.errors import BlockFull, Frozen
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
-_at = itemgetter(1)
 _NEVER = 0.0
 """The release time of addresses that were passed over: by any cooldown they are free."""
 
@@ -144,20 +142,18 @@ class Block:
 
     def address_of(self, ordinal: int) -> Address:
         """The address at an ordinal."""
-        start = int(self.network.network_address) + ordinal
-        return IPv4Address(start) if self.network.version == 4 else IPv6Address(start)
+        return self.network.network_address + ordinal
 
     def has_room(self, now: float, cooldown_s: float, after: int = 0, among: Among | None = None) -> bool:
         """Whether an address could be given at `now`, and that after so many others."""
         spec = self.record.spec
         if among is not None:
             return sum(1 for _ in self._open_to(among, now, cooldown_s)) > after
-        wanted = after + 1 - (self.network.num_addresses - spec.fresh)
-        if wanted <= 0:
+        fresh = self.network.num_addresses - spec.fresh
+        if fresh > after:
             return True
-        if wanted > len(spec.released):
-            return False
-        return all(_cool(at, now, cooldown_s) for _, at in spec.released[:wanted])  # the oldest come first
+        cool = takewhile(lambda one: _cool(one[1], now, cooldown_s), spec.released)  # the oldest come first
+        return fresh + sum(1 for _ in cool) > after
 
     def assign(
         self, owner: Owner, allocation_id: str, now: float, cooldown_s: float, among: Among | None = None
@@ -307,6 +303,4 @@ def _cool(released_at: float, now: float, cooldown_s: float) -> bool:
 
 def _not_ahead(released: tuple[tuple[int, float], ...], now: float) -> tuple[tuple[int, float], ...]:
     """Release times by a clock that was ahead count as now, so that such an address cools like any other."""
-    if not released or max(released, key=_at)[1] <= now:
-        return released
     return tuple((ordinal, min(at, now)) for ordinal, at in released)

@@ -29,12 +29,6 @@ _TRIES = 12
 _FIRST_PAUSE_S = 0.002
 
 Pause = Callable[[float], Awaitable[None]]
-OnReplaced = Callable[[Block | None, Block | None], None]
-"""Told the mirror before and after each change of it."""
-
-
-def _unheard(_before: Block | None, _after: Block | None) -> None:
-    """Who writes a block once needs no index."""
 
 
 class Moved(IpamError):
@@ -87,36 +81,17 @@ class _Member:
 class BlockWriter:
     """Writes one block, batch after batch; the only one in this process that does."""
 
-    def __init__(
-        self, store: Store, block: Block, pause: Pause = asyncio.sleep, on_replaced: OnReplaced = _unheard
-    ) -> None:
+    def __init__(self, store: Store, block: Block, pause: Pause = asyncio.sleep) -> None:
         self._store = store
         self._pause = pause
         self._name = block.name
         self._waiting: list[_Member] = []
         self._flying: list[_Member] = []
-        self._moving = 0
         self._task: asyncio.Task[None] | None = None
-        self._on_replaced = on_replaced
-        self._block: Block | None = None
-        self.block = block
+        self.block: Block | None = block
+        """The mirror: the block as last written or read; None once it is known to be gone."""
         self.version = 0
         """How often the mirror has changed: a listing that was asked for before the last time may be older."""
-
-    @property
-    def block(self) -> Block | None:
-        """The mirror: the block as last written or read; None once it is known to be gone."""
-        return self._block
-
-    @block.setter
-    def block(self, block: Block | None) -> None:
-        before, self._block = self._block, block
-        self._on_replaced(before, block)
-
-    def leave_the_mirror(self) -> None:
-        """The block is gone; what still waits here is told so, and no index hears of it any more."""
-        self._on_replaced(self._block, None)
-        self._on_replaced = _unheard
 
     @property
     def busy(self) -> bool:
@@ -126,7 +101,7 @@ class BlockWriter:
     @property
     def waiting(self) -> int:
         """Changes not written yet that will take an address, for choosing another block before this one is full."""
-        return self._moving
+        return sum(member.change.moves for member in self._waiting + self._flying)
 
     async def submit(self, change: Change) -> Block | None:
         """Apply a change and wait until it is in the store; gives the block with it, None if the block is gone.
@@ -139,10 +114,9 @@ class BlockWriter:
         """
         member = _Member(change)
         self._waiting.append(member)
-        self._moving += change.moves
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
-        return await member.outcome  # a caller that is cancelled cancels this future, which nobody else waits for
+        return await asyncio.shield(member.outcome)
 
     async def _run(self) -> None:
         while self._waiting:
@@ -152,7 +126,6 @@ class BlockWriter:
             except Exception as error:  # every member must be told something, or its caller waits for ever
                 for member in self._flying:
                     member.fail(error)
-            self._moving -= sum(member.change.moves for member in self._flying)
             self._flying = []
 
     async def _commit(self, batch: list[_Member]) -> None:
