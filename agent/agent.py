@@ -27,9 +27,10 @@ from agent.identity import NodeObject
 from agent.options import Options
 from agent.publish import Publisher
 from agent.reboot import free_what_a_reboot_took
+from agent.reclaim import reclaim, take_over_blocks
 from agent.refresh import Refresher
+from agent.regain import keep_regaining, regain_all
 from agent.routes import RouteKeeper
-from agent.sync import KindSync
 from agent.upkeep import (
     forget_idle_groups,
     free_lost,
@@ -58,6 +59,7 @@ from datastore.resources.node import Node as NodeResource
 from datastore.resources.value import Resource
 from datastore.resources.workloadendpoint import WorkloadEndpoint
 from datastore.store import Store
+from datastore.sync import KindSync
 from ipam.allocator import Allocator, Settings
 from ipam.block import Address
 from ipam.handles import Handles
@@ -121,6 +123,7 @@ class Agent:
                 for work in self._lasting_work():
                     tasks.create_task(work)
                 await self._finish_what_was_left()
+                tasks.create_task(keep_regaining(self._node, self._node_object))
                 await self._serve()
                 on_ready()
 
@@ -184,9 +187,13 @@ class Agent:
 
     async def _become_part_of_the_cluster(self) -> None:
         await _until_the_store_answers("claim the node's name", self._node_object.claim)
+        await _until_the_store_answers("take over this node's blocks", self._take_over)
         await _until_the_store_answers("read this node's blocks", self.allocator.load)
         for record in self._records():
             self.graph.set_local(record)
+
+    async def _take_over(self) -> None:
+        await take_over_blocks(self._store, self._options.node, self._options.machine)
 
     async def _bring_the_kernel_up_to_date(self) -> None:
         """Bring sets, rules and routes up to date, before anything is served."""
@@ -206,10 +213,18 @@ class Agent:
         await undo_incomplete(self._node)  # what is busy now is left to `undo_until_done`
         await undo_abandoned(self._node)
         await pay_once(self._node, self._tombstones)
+        await self._regain()
         await _until_the_store_answers("publish endpoints", self._reconcile)
 
     async def _free_what_a_reboot_took(self) -> None:
         await free_what_a_reboot_took(self._node, self._options.state)
+
+    async def _regain(self) -> None:
+        created = self._node_object.created
+        everything = created.is_set()
+        created.clear()
+        if await regain_all(self._node, everything=everything):
+            created.set()  # `keep_regaining` goes on
 
     async def _reconcile(self) -> None:
         await self._publisher.reconcile(self._records())
@@ -251,7 +266,14 @@ class Agent:
             give_back(self._node, self._node_object),
             forget_idle_groups(self.graph.compiler, self.dataplane),
             undo_until_done(self._node),
-            free_lost(self._node),
+            free_lost(self._node, lambda: 2 * self.graph.configuration.reclaim_grace_seconds),
+            reclaim(
+                self._node,
+                self._store,
+                self._options.machine,
+                self.graph.local.values,
+                lambda: self.graph.configuration,
+            ),
             self._publisher.run(),
         ]
 
@@ -268,12 +290,12 @@ class Agent:
 
     def _on_graph_change(self) -> None:
         self.allocator.set_pools(self.graph.pools.values())
-        configuration = self.graph.configuration
-        self.allocator.settings = Settings(configuration.strict_affinity, configuration.cooldown_seconds)
+        self.allocator.settings = Settings.of(self.graph.configuration)
         self._changed.set()
         self.routes.soon()
         self._control.look_again()
-        if not self._plugin.not_ready and self._options.node not in self.graph.nodes:
+        own = self.graph.nodes.get(self._options.node)
+        if not self._plugin.not_ready and (own is None or own.spec.machine != self._options.machine):
             self._node_object.lost()
 
     def _on_allocator_change(self) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 
 from agent.dataplane import Dataplane
 from agent.identity import NodeObject
-from agent.sync import KindSync
 from datastore.errors import StoreError
 from datastore.resources.value import Resource
+from datastore.sync import KindSync
 
 _EVERY_S = 30.0
 _WAIT_S = 0.015

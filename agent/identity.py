@@ -12,30 +12,20 @@ import logging
 
 import msgspec
 
-from datastore.errors import AlreadyExists, Conflict, NotFound, StoreError, Unknown
+from datastore.errors import Conflict, NotFound, StoreError, Unknown
 from datastore.resources.node import Node, NodeSpec
 from datastore.resources.value import Metadata
 from datastore.store import Store
+from ipam import identity
 from ipam.allocator import Allocator
 from ipam.block import Address, Network
+from ipam.identity import NameTaken
 
 log = logging.getLogger(__name__)
 
 _TRIES = 12
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 5.0
-
-
-class NameTaken(Exception):
-    """Another machine has this node's name."""
-
-    def __init__(self, name: str, machine: str) -> None:
-        super().__init__(
-            f"node name {name!r} belongs to machine {machine!r}; choose another name, "
-            f"or, if that machine is gone, run `tortiectl delete nodes.tortie.dev {name} --force`"
-        )
-        self.name = name
-        self.machine = machine
 
 
 class NodeObject:
@@ -58,6 +48,8 @@ class NodeObject:
         self._pod_cidrs = tuple(str(network) for network in pod_cidrs)
         self._node: Node | None = None
         """As last written."""
+        self.created = asyncio.Event()
+        """Set when the Node wasn't there and was created: what pods have may have been taken back meanwhile."""
         self._changed = asyncio.Event()
         self._writing = asyncio.Lock()
 
@@ -68,23 +60,16 @@ class NodeObject:
             NameTaken: it is another machine's.
             StoreError: the store can't be used.
         """
-        for _ in range(_TRIES):
-            try:
-                self._node = await self._store.create(self._wanted(None))
-                return
-            except AlreadyExists:
-                if await self._take_up():
-                    return
-            except Unknown:
-                await asyncio.sleep(_FIRST_PAUSE_S)
-        raise Unknown(f"Node {self._name} may or may not be created")
+        self._node, created = await identity.claim(self._store, self._wanted(None))
+        if created:
+            self.created.set()
 
     def soon(self) -> None:
         """Something changed that the Node tells."""
         self._changed.set()
 
     def lost(self) -> None:
-        """Somebody deleted the Node: it is claimed again, without which peers have no routes to this node."""
+        """Somebody deleted the Node, or has it now: it is claimed again, for peers have no routes to this node."""
         self._node = None
         self._changed.set()
 
@@ -135,23 +120,19 @@ class NodeObject:
                 except NotFound:
                     await self.claim()
                 except (Conflict, Unknown):
-                    self._node = await self._store.get(Node, self._name)
+                    self._node = await self._read_again()
         raise Conflict(f"Node {self._name}", "")
 
-    async def _take_up(self) -> bool:
-        """Whether the Node that is there is ours.
+    async def _read_again(self) -> Node:
+        """The Node as it is now, which may have become another machine's while this one was cut off.
 
         Raises:
-            NameTaken: it isn't.
+            NameTaken: it has.
         """
-        try:
-            found = await self._store.get(Node, self._name)
-        except NotFound:
-            return False
+        found = await self._store.get(Node, self._name)
         if found.spec.machine != self._machine:
             raise NameTaken(self._name, found.spec.machine)
-        self._node = found
-        return True
+        return found
 
     def _wanted(self, known: Node | None) -> Node:
         changes = {

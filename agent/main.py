@@ -26,9 +26,9 @@ def main() -> None:
 async def _run(options: Options) -> int:
     # What takes time to import comes after the options are known to be right.
     from agent.agent import Agent
-    from agent.identity import NameTaken
     from datastore.errors import Invalid, StoreError, UnsupportedDatastore
     from datastore.urls import open_store
+    from ipam.identity import NameTaken
     from kernel.errors import KernelError
 
     log = logging.getLogger("agent")

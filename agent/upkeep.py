@@ -24,7 +24,9 @@ _OWED_EVERY_S = 5.0
 _GIVE_BACK_EVERY_S = 60.0
 _LOST_EVERY_S = 60.0
 LOST_S = 600.0
-"""How long an attachment without its link waits for its DEL; kubelets send theirs within minutes."""
+"""How long an attachment without its link waits for its DEL; kubelets send theirs within minutes. The agent takes twice
+the grace of reclaim, which is this unless somebody has set another: runtimes are to come first."""
+_PORTION_S = 5.0
 FORGET_EVERY_S = 60.0
 """A job that runs every minute finds its rules; what is kept meanwhile is a few chains that nobody meets."""
 
@@ -94,7 +96,10 @@ async def undo_abandoned(node: Node) -> None:
 
 
 async def free_lost(
-    node: Node, every_s: float = _LOST_EVERY_S, grace_s: float = LOST_S, clock: Callable[[], float] = time.monotonic
+    node: Node,
+    grace_s: Callable[[], float] = lambda: LOST_S,
+    every_s: float = _LOST_EVERY_S,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Remove attachments whose link has long been gone and whose DEL doesn't come, without end.
 
@@ -102,12 +107,12 @@ async def free_lost(
     """
     gone_since: dict[str, float] = {}
     while True:
-        await asyncio.sleep(every_s)
+        await pause(lambda: min(every_s, grace_s() / 3))
         lost = {record.attachment: record for record in node.records.all() if _is_lost(node, record)}
         handles = {attachment.handle for attachment in lost}
         gone_since = {handle: since for handle, since in gone_since.items() if handle in handles}
         for attachment in lost:
-            if clock() - gone_since.setdefault(attachment.handle, clock()) < grace_s:
+            if clock() - gone_since.setdefault(attachment.handle, clock()) < grace_s():
                 continue
             log.warning("%s is removed: its link has gone, and no DEL came", attachment.handle)
             try:
@@ -115,6 +120,13 @@ async def free_lost(
                     await remove(node, attachment, hold)
             except (IpamError, KernelError, OSError) as error:
                 log.warning("%s isn't removed yet: %s", attachment.handle, error)
+
+
+async def pause(seconds: Callable[[], float]) -> None:
+    """Wait so long, in portions: how long may become less meanwhile."""
+    began = time.monotonic()
+    while (left := began + seconds() - time.monotonic()) > 0:  # noqa: ASYNC110  # nothing tells of it
+        await asyncio.sleep(min(left, _PORTION_S))
 
 
 def _is_lost(node: Node, record: Record) -> bool:

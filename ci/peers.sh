@@ -1,16 +1,17 @@
 #!/bin/sh
 # The programs of others that tests and benches run tortie beside: CNI plugins (Debian's, and the newest release from the
-# Go module proxy), cnitool, podman, containerd, iperf3, kube-apiserver, kubectl and etcd (about 8 CPU minutes once).
-# Debian's come by apt, as root; what is built is cached outside the clone, in $TORTIE_CACHE (/var/cache/tortie as root,
-# else ~/.cache/tortie), and built again where it is absent.
-#   sh ci/peers.sh [plugins|runtimes|kubernetes]...      all of them without an argument; says where the cache is
+# Go module proxy), cnitool, podman, containerd, iperf3, PostgreSQL, etcd, kube-apiserver and kubectl (eight CPU minutes
+# once). Debian's come by apt, as root; what is built is cached outside the clone, in $TORTIE_CACHE (/var/cache/tortie as
+# root, else ~/.cache/tortie), and built again where it is absent.
+#   sh ci/peers.sh [plugins|runtimes|stores|kubernetes]...    all of them without an argument; says where the cache is
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
 PLUGINS=v1.9.1
 CNITOOL=v1.3.1
+ETCD=v3.7.3
 if [ "$(id -u)" = 0 ]; then cache=${TORTIE_CACHE:-/var/cache/tortie}; else cache=${TORTIE_CACHE:-$HOME/.cache/tortie}; fi
-[ $# != 0 ] || set -- plugins runtimes kubernetes
+[ $# != 0 ] || set -- plugins runtimes stores kubernetes
 
 packages() {
     missing=
@@ -42,29 +43,56 @@ build() {
     mv "$new" "$folder"
 }
 
-# build_from GO_FOLDER MODULE NAME=PACKAGE...: programs of the module at the version that tests/kube/go/GO_FOLDER/go.mod
-# has (with go.sum, so that every byte is known), in $cache/GO_FOLDER-VERSION, all of them or none
-build_from() {
-    source=tests/kube/go/$1
-    version=$(awk -v module="$2" '$1 == module { print $2 }' "$source/go.mod")
-    folder=$cache/$1-$version
+# unpack FOLDER PACKAGE PROGRAM: a program out of Debian's package in $cache/FOLDER; installing it would start a server
+unpack() {
+    [ ! -d "$cache/$1" ] || return 0
+    mkdir -p "$cache"
+    new=$(mktemp -d "$cache/.new.XXXXXX")
+    (
+        cd "$new"
+        get="apt-get download -qq -o APT::Sandbox::User=root $2"
+        $get >&2 || { apt-get update -qq >&2 && $get >&2; }
+        dpkg --fsys-tarfile ./*.deb | tar -x --strip-components=3 "./usr/bin/$3"
+        rm ./*.deb
+    )
+    chmod 755 "$new"
+    mv "$new" "$cache/$1"
+}
+
+# build_etcd FOLDER VERSION: `go install` refuses its module for the replacements in its go.mod
+build_etcd() {
+    [ ! -d "$cache/$1" ] || return 0
+    mkdir -p "$cache"
+    new=$(mktemp -d "$cache/.new.XXXXXX")
+    echo "building etcd@$2" >&2
+    (
+        cd "$new"
+        export CGO_ENABLED=0 GOFLAGS="-buildvcs=false -mod=mod"
+        go mod init peers && go get "go.etcd.io/etcd/server/v3@$2" && go build -o etcd go.etcd.io/etcd/server/v3
+    ) >&2
+    chmod 755 "$new"
+    mv "$new" "$cache/$1"
+}
+
+# build_kubernetes NAME...: its programs at the version of tests/kube/go/go.mod, in $cache/kubernetes-VERSION, all or none
+build_kubernetes() {
+    version=$(awk '$1 == "k8s.io/kubernetes" { print $2 }' tests/kube/go/go.mod)
+    folder=$cache/kubernetes-$version minor=${version#*.}
     [ ! -d "$folder" ] || return 0
     mkdir -p "$cache"
     new=$(mktemp -d "$cache/.new.XXXXXX")
     flags="-s -w"
-    for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
-        flags="$flags -X $package.gitVersion=$version -X $package.gitMajor=1"
+    for package in component-base/version client-go/pkg/version; do
+        flags="$flags -X k8s.io/$package.gitVersion=$version"
+        flags="$flags -X k8s.io/$package.gitMajor=1 -X k8s.io/$package.gitMinor=${minor%%.*}"
     done
-    minor=${version#*.}
-    flags="$flags -X k8s.io/component-base/version.gitMinor=${minor%%.*}"
-    shift 2
-    for pair in "$@"; do
-        echo "building ${pair#*=}@$version" >&2
+    for name in "$@"; do
+        echo "building $name@$version" >&2
         (
-            cd "$source"
+            cd tests/kube/go
             export CGO_ENABLED=0 GOFLAGS="-buildvcs=false -mod=readonly"
-            nice go build -trimpath -ldflags "$flags" -o "$new/${pair%%=*}" "${pair#*=}" >&2
-        )
+            nice go build -trimpath -ldflags "$flags" -o "$new/$name" "k8s.io/kubernetes/cmd/$name"
+        ) >&2
     done
     chmod 755 "$new"
     mv "$new" "$folder"
@@ -85,15 +113,22 @@ for what in "$@"; do
         packages podman containerd runc busybox-static
         build "cnitool-$CNITOOL" "github.com/containernetworking/cni@$CNITOOL" cnitool
         ;;
+    stores)
+        # The package makes a server and starts it with the machine, unless it is told not to before it is installed.
+        settings=/etc/postgresql-common/createcluster.conf
+        packages postgresql-common
+        [ -e /usr/lib/postgresql/15/bin/postgres ] || [ ! -w $settings ] ||
+            sed -i 's/^#* *create_main_cluster *=.*/create_main_cluster = false/' $settings
+        packages postgresql-15
+        unpack etcd-debian etcd-server etcd
+        build_etcd "etcd-$ETCD" "$ETCD"
+        ;;
     kubernetes)
         packages openssl
-        build_from etcd go.etcd.io/etcd/server/v3 etcd=go.etcd.io/etcd/server/v3
-        # shellcheck disable=SC2046  # a list of packages
-        build_from kubernetes k8s.io/kubernetes $(
-            for name in kube-apiserver kubectl; do echo "$name=k8s.io/kubernetes/cmd/$name"; done
-        )
+        build_etcd "etcd-$ETCD" "$ETCD"
+        build_kubernetes kube-apiserver kubectl
         ;;
-    *) echo "plugins, runtimes or kubernetes, not $what" >&2 && exit 2 ;;
+    *) echo "plugins, runtimes, stores or kubernetes, not $what" >&2 && exit 2 ;;
     esac
 done
 echo "$cache"

@@ -22,10 +22,14 @@ from cni.reaper import Reaper
 from cni.records import Record, Records
 from cni.request import Request
 from datastore.errors import Invalid, StoreError, UnsupportedDatastore
+from datastore.resources.node import Node as NodeResource
+from datastore.resources.node import NodeSpec
+from datastore.resources.value import Metadata
 from datastore.store import Store
 from datastore.urls import open_store
 from ipam.allocator import Allocator
 from ipam.handles import Handles
+from ipam.identity import NameTaken, claim
 from kernel.batch import NETLINK_NETFILTER, NetlinkSocket
 
 DEFAULT_STATE = Path("/var/lib/tortie")
@@ -119,10 +123,29 @@ async def _run(call: Call, request: Request) -> Output:
                 await allocator.load()
             except StoreError as error:
                 raise TryAgainLater("the datastore can't be used", str(error)) from error
+        if call.command == "ADD":
+            await _claim(store, name, config.machine or _machine())
         async with without_agent(name, allocator, Path(config.state or DEFAULT_STATE), NoEndpoints()) as node:
             plugin = Plugin(node)
             plugin.not_ready = ""
             return await plugin.run(request)
+
+
+async def _claim(store: Store, name: str, machine: str) -> None:
+    """Make sure that the node's name is this machine's: what is given under a name without a Node is taken back.
+
+    Raises:
+        InvalidConfig: this machine has no identity.
+        TryAgainLater: the name is another machine's, or the datastore can't be used.
+    """
+    if not machine:
+        raise InvalidConfig("machine is missing", f"there is no {_MACHINE_ID}: give this machine an identity")
+    try:
+        await claim(store, NodeResource(metadata=Metadata(name=name), spec=NodeSpec(machine=machine)))
+    except NameTaken as error:
+        raise TryAgainLater("the node's name is another machine's", str(error)) from error
+    except StoreError as error:
+        raise TryAgainLater("the datastore can't be used", str(error)) from error
 
 
 async def _open(config: Netconf) -> Store:

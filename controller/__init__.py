@@ -1,1 +1,1 @@
-"""One per cluster: addresses reclaimed, departed nodes, pools' status."""
+"""One for a cluster: what departed nodes leave is taken back, and pools say how full they are."""

@@ -1,7 +1,6 @@
 """ipam: who has which address; taking one by hand and giving it back, by way of a node's agent."""
 
 import asyncio
-import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,7 +16,6 @@ DEFAULT_SOCKET = Path("/var/lib/tortie/ipam.sock")
 _MANUAL = "manual/"
 """Handles of addresses taken by hand begin so; those of attachments have no slash."""
 
-_form = click.option("-o", "--output", "form", type=click.Choice(["table", "json"]), default="table")
 _node = click.option(
     "--node", default="", help="The node whose agent is asked (default: any of the lab's, or this one)."
 )
@@ -26,7 +24,7 @@ _node = click.option(
 @click.command("list")
 @click.option("--handle", default="", help="Only this handle's.")
 @click.option("--of-node", default="", help="Only this node's.")
-@_form
+@output.form_option
 @_node
 @cluster_options
 def list_(handle: str, of_node: str, form: str, node: str, cluster: Choice) -> None:
@@ -44,7 +42,7 @@ def list_(handle: str, of_node: str, form: str, node: str, cluster: Choice) -> N
 @click.option("--ipv4/--no-ipv4", default=True, show_default=True)
 @click.option("--ipv6/--no-ipv6", default=False, show_default=True)
 @click.option("--pool", "pools", multiple=True, help="A pool's name or CIDR; may be given several times.")
-@_form
+@output.form_option
 @_node
 @cluster_options
 def assign(name: str, ipv4: bool, ipv6: bool, pools: tuple[str, ...], form: str, node: str, cluster: Choice) -> None:
@@ -60,7 +58,7 @@ def assign(name: str, ipv4: bool, ipv6: bool, pools: tuple[str, ...], form: str,
 
 @click.command()
 @click.argument("what")
-@_form
+@output.form_option
 @_node
 @cluster_options
 def release(what: str, form: str, node: str, cluster: Choice) -> None:
@@ -108,13 +106,9 @@ def _print(found: list[Allocation], form: str) -> None:
     if form == "json":
         output.as_json({"items": [asdict(one) for one in found]})
         return
-    rows = [[one.address, one.handle, _pod(one), one.node, _when(one.since)] for one in found]
+    rows = [[one.address, one.handle, _pod(one), one.node, output.when(one.since)] for one in found]
     output.table(["ADDRESS", "HANDLE", "POD", "NODE", "SINCE"], rows)
 
 
 def _pod(one: Allocation) -> str:
     return f"{one.namespace}/{one.pod}" if one.pod else "-"
-
-
-def _when(since: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since)) if since else "-"

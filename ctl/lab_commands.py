@@ -10,19 +10,27 @@ from ctl import output
 from ctl.failures import BAD_INPUT, Failure
 from ctl.location import Choice, cluster_options
 from datastore.errors import Invalid
-from lab import agents, pods, probing, topology
+from lab import agents, controller, pods, probing, topology
+from lab.state import Folder
 
 _NOT_READY = 1
+_CONTROLLER = "controller"
 _WAIT_LEAST_S, _WAIT_MOST_S = 0.1, 60.0
 
 
 @click.command()
 @click.option("--nodes", default=3, show_default=True, help="How many.")
+@click.option("--reach", multiple=True, metavar="HOST:PORT", help="A server of this machine that nodes are to reach.")
 @cluster_options
-def up(nodes: int, cluster: Choice) -> None:
-    """Make the lab: nodes, datastore, agents; returns when every node serves."""
+def up(nodes: int, reach: Sequence[str], cluster: Choice) -> None:
+    """Make the lab: nodes, datastore, agents, controller; returns when every node serves.
+
+    With --datastore it isn't a file of the lab's own. Servers that the address names on this machine's loopback, or by
+    an IP address, are reached by the nodes under that same address.
+    """
     folder = cluster.folder()
-    state = topology.up(folder, nodes)
+    datastore = cluster.datastore or ""
+    state = topology.up(folder, nodes, datastore if datastore != folder.own_datastore else "", reach)
     click.echo(f"{len(state.nodes)} nodes at {folder.path}, {'rootless' if state.rootless else 'root'}", err=True)
     for node in state.nodes:
         click.echo(f"{node.name} {' '.join(node.addresses)}")
@@ -43,7 +51,7 @@ def down(cluster: Choice) -> None:
 @click.command()
 @cluster_options
 def status(cluster: Choice) -> int:
-    """How the lab's nodes are; exit 1 if one isn't ready."""
+    """How the lab's nodes and its controller are; exit 1 if one isn't ready."""
     folder = cluster.folder()
     state = folder.running()
     rows, ready = [], True
@@ -58,16 +66,34 @@ def status(cluster: Choice) -> int:
         cells = [said.get(key, "-") for key in ("pods", "owed", "repairs", "iptables")]
         rows.append([node.name, word, node.addresses[0], *cells, ",".join(said.get("blocks", [])) or "-"])
     output.table(["NODE", "STATUS", "ADDRESS", "PODS", "OWED", "REPAIRS", "IPTABLES", "BLOCKS"], rows)
-    return 0 if ready else _NOT_READY
+    word, well = _controller(folder)
+    click.echo(f"controller {word}")
+    return 0 if ready and well else _NOT_READY
+
+
+def _controller(folder: Folder) -> tuple[str, bool]:
+    """How the controller is, and whether that is well."""
+    said = controller.status(folder)
+    if said is None:
+        return "not running", False
+    if said.get("failures"):
+        return f"hindered: {said['failures'][0]}", False
+    if not said.get("leads"):
+        return f"stands by: {said.get('leader') or 'nobody'} leads", bool(said.get("leader"))
+    departed = ", ".join(said.get("departed", []))
+    return "leads" + (f"; departed nodes that have something left: {departed}" if departed else ""), True
 
 
 @click.command()
 @click.argument("node")
 @cluster_options
 def restart(node: str, cluster: Choice) -> None:
-    """Start the agent of NODE again, ended first if it still runs; returns when it serves."""
+    """Start the agent of NODE again, or "controller", ended first if it still runs; returns when it serves."""
     folder = cluster.folder()
-    agents.start(folder, folder.running(), node)
+    if node == _CONTROLLER:
+        controller.wait(folder, controller.start(folder, folder.running()))
+    else:
+        agents.start(folder, folder.running(), node)
     click.echo(f"{node} serves")
 
 

@@ -14,7 +14,7 @@ import click
 from ctl.failures import UNREACHABLE, Failure
 from datastore.memory import MemoryStore
 from datastore.store import Store
-from datastore.urls import open_store, parse
+from datastore.urls import parse
 from lab.state import Folder, LabState, default_folder
 
 R = TypeVar("R")
@@ -35,22 +35,15 @@ class Location:
         Raises:
             Failure: it would be nobody else's, or there is not even a folder.
         """
-        path = parse(self.url).path
-        if path is None:
-            raise Failure(
-                f"{self.url} is this command's alone, and empty", hint="give the cluster's own: sqlite:///..."
-            )
-        try:
-            found, folder = path.exists(), path.parent.exists()
-        except OSError as error:
-            raise Failure(f"{str(path)[:200]}: {error.strerror}", UNREACHABLE, "mistyped?") from error
-        if not create and not folder:
-            raise Failure(f"there is no folder {path.parent} for a datastore", UNREACHABLE, "mistyped?")
-        if not create and not found:
-            click.echo(f"no datastore at {path} yet: an agent or `tortiectl apply` makes it", err=True)
+        address = parse(self.url)
+        if not address.shared:
+            hint = "give the cluster's own: sqlite:///..."
+            raise Failure(f"{self.url} is this command's alone, and empty", hint=hint)
+        if address.path is not None and not create and not _is_there(address.path):
+            click.echo(f"no datastore at {address.path} yet: an agent or `tortiectl apply` makes it", err=True)
             yield MemoryStore()
             return
-        store = await open_store(self.url)
+        store = await address.open()
         try:
             yield store
         finally:
@@ -92,6 +85,21 @@ class Choice:
             hint = "start one: tortiectl lab up; or give --datastore"
             raise Failure(f"no lab runs at {folder.path}", UNREACHABLE, hint)
         return Location(folder.datastore, folder)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a database's file is there.
+
+    Raises:
+        Failure: not even its folder is.
+    """
+    try:
+        found, folder = path.exists(), path.parent.exists()
+    except OSError as error:
+        raise Failure(f"{str(path)[:200]}: {error.strerror}", UNREACHABLE, "mistyped?") from error
+    if not folder:
+        raise Failure(f"there is no folder {path.parent} for a datastore", UNREACHABLE, "mistyped?")
+    return found
 
 
 def cluster_options(command: Callable[..., R]) -> Callable[..., R]:

@@ -1,12 +1,18 @@
 """What is printed: tables for people, JSON and YAML for programs."""
 
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
 
 _GAP = "   "
+
+form_option = click.option(
+    "-o", "--output", "form", type=click.Choice(["table", "json"]), default="table", help="For people, or for programs."
+)
+"""-o table or json, which comes to the command as `form`."""
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -36,3 +42,8 @@ def print_objects(documents: Sequence[Mapping[str, Any]], form: str, *, alone: b
     """Objects as JSON or YAML: one alone as it is, otherwise `{"items": [...]}`."""
     value: object = documents[0] if alone else {"apiVersion": "v1", "kind": "List", "items": list(documents)}
     as_json(value) if form == "json" else as_yaml(value)
+
+
+def when(seconds: float) -> str:
+    """Unix seconds as RFC 3339, `-` for none."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)) if seconds else "-"

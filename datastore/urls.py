@@ -2,6 +2,8 @@
 
     sqlite:///var/lib/tortie/tortie.db    a file; three slashes, then its absolute path
     memory:                               this process's memory, empty at first
+    etcd://10.0.0.1:2379,10.0.0.2/tortie  an etcd cluster, and the prefix of our keys in it
+    postgresql://tortie@db/tortie         a database; parameters in docs/datastores.md
     kubernetes:                           the cluster that this runs in, or kubectl's
 
 Each driver's folder has an `address` module that takes its own addresses apart and imports no client library; the
@@ -19,6 +21,10 @@ from datastore.store import Store
 _ADDRESSES: Mapping[str, str] = {
     "sqlite": "datastore.sql.address",
     "memory": "datastore.memory_address",
+    "etcd": "datastore.etcd.address",
+    "etcds": "datastore.etcd.address",
+    "postgresql": "datastore.postgresql.address",
+    "postgres": "datastore.postgresql.address",
     "kubernetes": "datastore.kubernetes.address",
 }
 """By scheme, the module whose `parse(url)` gives the `Address`."""

@@ -14,21 +14,24 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
-from datastore.resources.ipblock import IPBlock
+from datastore.resources.clusterconfiguration import ClusterConfigurationSpec
+from datastore.resources.ipblock import Allocation, IPBlock
 from datastore.resources.ippool import IPPool
 from datastore.store import Store
 from ipam.block import Address, Among, Block, Held, Network, Owner
 from ipam.changes import Adopt, Assign, Release
 from ipam.claim import Claimer
-from ipam.errors import AddressTaken, BlockFull, NoAddress, NoPool, NotSettled, OutsidePools
+from ipam.errors import AddressTaken, BlockFull, Migrating, NoAddress, NoPool, NotSettled, OutsidePools
 from ipam.group_commit import BlockWriter, Moved, Pause
 from ipam.handles import Hold
 from ipam.mirror import Mirror
 from ipam.pools import Pool, candidates, cells, eligible
 
+T = TypeVar("T")
 DEFAULT_COOLDOWN_S = 30.0
 """How long a released address rests: as long as an unanswered UDP flow lives in conntrack."""
 IDLE_S = 300.0
@@ -53,6 +56,14 @@ class Settings:
 
     strict_affinity: bool = False
     cooldown_s: float = DEFAULT_COOLDOWN_S
+    migration: str = ""
+    """The migration to another datastore that is under way: no block is claimed."""
+
+    @classmethod
+    def of(cls, spec: ClusterConfigurationSpec) -> "Settings":
+        """What an object of the store says."""
+        migration = spec.migration.id if spec.migration is not None else ""
+        return cls(spec.strict_affinity, spec.cooldown_seconds, migration)
 
 
 def draw_id() -> str:
@@ -77,6 +88,7 @@ class Allocator:
         self.on_change: Callable[[], None] = lambda: None
         """Called when `networks`, `borrowed` or `on_links` have changed."""
         self._told: tuple[frozenset[Network | Address], ...] = (frozenset(), frozenset(), frozenset())
+        self._told_at: tuple[int, frozenset[str]] = (0, frozenset())
         self._store = store
         self._clock = clock
         self._draw = draw
@@ -103,15 +115,24 @@ class Allocator:
     def networks(self) -> frozenset[Network]:
         """The blocks that are to be routed to this node."""
         closing = {block.network for block in self._mirror.blocks() if block.name in self._closing}
-        return self._mirror.networks() - closing
+        return self._mirror.index.networks - closing
 
     def on_links(self) -> frozenset[Network]:
         """Those of this node's blocks that have an address on another plugin's link: its route leads there."""
-        return self._mirror.on_links()
+        return self._mirror.index.on_links
 
     def borrowed(self) -> frozenset[Address]:
         """This node's addresses in other nodes' blocks."""
-        return self._mirror.borrowed()
+        return self._mirror.index.borrowed
+
+    def allocations(self) -> list[tuple[Held, Allocation]]:
+        """Everything that the mirror says this node has, in its own blocks and in others'."""
+        return [
+            (block.held(int(ordinal)), allocation)
+            for block in self._mirror.blocks()
+            for ordinal, allocation in block.record.spec.allocations.items()
+            if allocation.node == self._mirror.node
+        ]
 
     async def assign(self, owner: Owner, wanted: Wanted, hold: Hold, *, again: bool = False) -> tuple[Held, ...]:
         """One address of each family wanted, persisted; all of them or none.
@@ -122,6 +143,7 @@ class Allocator:
 
         Raises:
             NoPool, NoAddress, OutsidePools, AddressTaken: and nothing new was assigned.
+            Frozen, Migrating: the datastore is being left for another; nothing new was assigned.
             NotSettled: perhaps assigned.
             StoreError: the store can't be used.
         """
@@ -132,7 +154,7 @@ class Allocator:
             self._assign_family(owner, family, pools[family], known, wanted.among.get(family))
             for family in wanted.families
         ]
-        outcomes = await asyncio.gather(*tries, return_exceptions=True)
+        outcomes = await _outcomes(tries)
         failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         given = tuple(outcome for outcome in outcomes if isinstance(outcome, Held))
         self._tell()
@@ -144,6 +166,19 @@ class Allocator:
             hold.settle()
         raise failures[0]
 
+    async def adopt(self, owner: Owner, held: Held) -> Held | None:
+        """Give `owner` a new id for an address that its handle has, whatever pod and node stand there; None: it hasn't.
+
+        Raises:
+            StoreError, NotSettled: the store can't be used; perhaps it was done.
+        """
+        try:
+            return await self._adopt(owner, held)
+        except Moved:
+            return None
+        finally:
+            self._tell()
+
     async def release(self, held: Iterable[Held], *, certain: bool = True) -> None:
         """Free allocations by id; what has gone already, or belongs to another by now, is left alone.
 
@@ -151,10 +186,10 @@ class Allocator:
         that it can't any more.
 
         Raises:
+            Frozen: the datastore is being left for another; try again later.
             StoreError, NotSettled: the store can't be used; try again later.
         """
-        frees = [self._release_one(one, certain) for one in held]
-        outcomes = await asyncio.gather(*frees, return_exceptions=True)
+        outcomes = await _outcomes([self._release_one(one, certain) for one in held])
         self._tell()
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -164,6 +199,7 @@ class Allocator:
         """Free whatever a handle has, as a fresh list shows it; gives what was freed.
 
         Raises:
+            Frozen: the datastore is being left for another; try again later.
             StoreError, NotSettled: the store can't be used; try again later.
         """
         found = await self.find(handle)
@@ -195,10 +231,12 @@ class Allocator:
         """Return if each family wanted could be given an address now. The store is asked only where this node is full.
 
         Raises:
-            NoPool, OutsidePools, NoAddress: it couldn't.
+            NoPool, OutsidePools, NoAddress, Migrating: it couldn't.
             StoreError: the store can't be read.
         """
         pools = await self._eligible(wanted)
+        if self.settings.migration:
+            raise Migrating(self.settings.migration)
         for family in wanted.families:
             among = wanted.among.get(family)
             if self._with_room(pools[family], among) is None:
@@ -245,6 +283,10 @@ class Allocator:
             self._tell()
 
     def _tell(self) -> None:
+        at = self._mirror.index.version, self._closing
+        if at == self._told_at:
+            return
+        self._told_at = at
         now = self.networks(), self.borrowed(), self.on_links()
         if now != self._told:
             self._told = now
@@ -290,8 +332,8 @@ class Allocator:
 
     def _with_room(self, pools: Sequence[Pool], among: Among | None) -> BlockWriter | None:
         """The first of this node's blocks that has an address to give."""
-        for block in self._mirror.blocks():
-            if block.name in self._closing or not self._mirror.is_mine(block) or not self._mirror.is_usable(block):
+        for block in self._mirror.not_full():
+            if block.name in self._closing or not self._mirror.is_usable(block):
                 continue
             if any(pool.holds(block) for pool in pools):
                 writer = self._mirror.with_room(block.name, self._clock(), self.settings.cooldown_s, among)
@@ -302,7 +344,10 @@ class Allocator:
     async def _claim(self, family: int, pools: Sequence[Pool], among: Among | None) -> BlockWriter | None:
         """A block of this node with room, newly claimed unless another call has just done it; None: no block left."""
         async with self._claiming[family]:
-            return self._with_room(pools, among) or await self._claimer.claim(pools, among)
+            there = self._with_room(pools, among)
+            if there is None and self.settings.migration:
+                raise Migrating(self.settings.migration)
+            return there or await self._claimer.claim(pools, among)
 
     async def _borrow(self, owner: Owner, family: int, pools: Sequence[Pool], among: Among | None) -> Held:
         for pool in () if self.settings.strict_affinity else pools:
@@ -319,7 +364,8 @@ class Allocator:
             await writer.submit(Release(held, self._clock(), must_write=not certain))
 
     def _is_idle(self, block: Block) -> bool:
-        if not (self._mirror.is_mine(block) and block.record.spec.ready and block.empty):
+        spec = block.record.spec
+        if not (self._mirror.is_mine(block) and spec.ready and block.empty) or spec.frozen:
             return False
         return block.idle_since() + IDLE_S <= self._clock()
 
@@ -335,6 +381,16 @@ def _eligible(pools: Iterable[IPPool], wanted: Wanted) -> dict[int, tuple[Pool, 
         if not found[family]:
             raise OutsidePools(str(among))
     return found
+
+
+async def _outcomes(tries: Sequence[Coroutine[object, object, T]]) -> Sequence[T | BaseException]:
+    """What all of them end with; a lone one, as most are, without a task of its own."""
+    if len(tries) != 1:
+        return await asyncio.gather(*tries, return_exceptions=True)
+    try:
+        return [await tries[0]]
+    except Exception as error:  # told to the caller, as gather tells it
+        return [error]
 
 
 def _nothing_left(family: int, pools: Sequence[Pool], among: Among | None) -> AddressTaken | NoAddress:

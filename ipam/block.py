@@ -8,22 +8,37 @@ Addresses that were never used go first, then the one that was released longest 
 address may still be in somebody's conntrack or cache. All addresses of a block are ordinary: pods are /32 hosts, so no
 network or broadcast address is set aside; who needs that (a bridge's subnet) names ranges.
 
+Every change of a frozen block is refused (`Frozen`): a migration is copying it to another datastore.
+
+What is released goes into the block's history, in the same write: who had an address, and when, costs nothing more.
+
 After pycalico's AllocationBlock, whose ideas these are (one key, one CAS, ordinals, a FIFO of free ones).
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from itertools import chain, takewhile
+from itertools import chain
+from operator import itemgetter
 
 import msgspec
 
-from datastore.resources.ipblock import Allocation, IPBlock, IPBlockSpec, block_cidr, block_name, cell_of
+from datastore.resources.ipblock import (
+    HISTORY,
+    Allocation,
+    IPBlock,
+    IPBlockSpec,
+    Past,
+    block_cidr,
+    block_name,
+    cell_of,
+)
 from datastore.resources.value import Metadata
-from ipam.errors import BlockFull
+from ipam.errors import BlockFull, Frozen
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
+_at = itemgetter(1)
 _NEVER = 0.0
 """The release time of addresses that were passed over: by any cooldown they are free."""
 
@@ -129,18 +144,20 @@ class Block:
 
     def address_of(self, ordinal: int) -> Address:
         """The address at an ordinal."""
-        return self.network.network_address + ordinal
+        start = int(self.network.network_address) + ordinal
+        return IPv4Address(start) if self.network.version == 4 else IPv6Address(start)
 
     def has_room(self, now: float, cooldown_s: float, after: int = 0, among: Among | None = None) -> bool:
         """Whether an address could be given at `now`, and that after so many others."""
         spec = self.record.spec
         if among is not None:
             return sum(1 for _ in self._open_to(among, now, cooldown_s)) > after
-        fresh = self.network.num_addresses - spec.fresh
-        if fresh > after:
+        wanted = after + 1 - (self.network.num_addresses - spec.fresh)
+        if wanted <= 0:
             return True
-        cool = takewhile(lambda one: _cool(one[1], now, cooldown_s), spec.released)  # the oldest come first
-        return fresh + sum(1 for _ in cool) > after
+        if wanted > len(spec.released):
+            return False
+        return all(_cool(at, now, cooldown_s) for _, at in spec.released[:wanted])  # the oldest come first
 
     def assign(
         self, owner: Owner, allocation_id: str, now: float, cooldown_s: float, among: Among | None = None
@@ -149,7 +166,9 @@ class Block:
 
         Raises:
             BlockFull: there is none to give at `now`.
+            Frozen: a migration holds the block.
         """
+        self.check_thawed()
         spec = self.record.spec
         released, fresh = spec.released, spec.fresh
         if among is not None:
@@ -184,19 +203,34 @@ class Block:
         return (ordinal for ordinal in free if among.has(self.address_of(ordinal)))
 
     def adopt(self, ordinal: int, owner: Owner, allocation_id: str, now: float) -> tuple["Block", Held]:
-        """Give `owner`, who has the address already, a new id for it: every older id of it is void from then on."""
-        allocation = _allocation(owner, allocation_id, now)
+        """Give `owner`, who has the address already, a new id for it: every older id of it is void from then on.
+
+        It is his since he was first given it: an adoption is no new owner.
+
+        Raises:
+            Frozen: a migration holds the block.
+        """
+        self.check_thawed()
+        before = self.record.spec.allocations[str(ordinal)]
+        allocation = _allocation(owner, allocation_id, min(before.since, now))
         changed = self._with(allocations={**self.record.spec.allocations, str(ordinal): allocation})
         return changed, changed.held(ordinal)
 
     def release(self, ordinal: int, allocation_id: str, now: float) -> "Block":
-        """Free an ordinal if it still has this id; otherwise the block as it is, for the address is another's now."""
+        """Free an ordinal if it still has this id; otherwise the block as it is, for the address is another's now.
+
+        Raises:
+            Frozen: it has, and a migration holds the block.
+        """
         spec = self.record.spec
         found = spec.allocations.get(str(ordinal))
         if found is None or found.id != allocation_id:
             return self
+        self.check_thawed()
         left = {key: value for key, value in spec.allocations.items() if key != str(ordinal)}
-        return self._with(allocations=left, released=(*_not_ahead(spec.released, now), (ordinal, now)))
+        released = (*_not_ahead(spec.released, now), (ordinal, now))
+        history = (*spec.history[1 - HISTORY :], self._past(ordinal, found, now))
+        return self._with(allocations=left, released=released, history=history)
 
     def made_ready(self) -> "Block":
         """The block once no other overlaps it."""
@@ -220,6 +254,26 @@ class Block:
         """When the last address was released, or the block claimed; only meaningful while it is empty."""
         spec = self.record.spec
         return max((at for _, at in spec.released), default=spec.claimed_at)
+
+    def _past(self, ordinal: int, ended: Allocation, now: float) -> Past:
+        return Past(
+            ordinal=ordinal,
+            handle="" if ended.pod else ended.handle,
+            namespace=ended.namespace,
+            pod=ended.pod,
+            node="" if ended.node == self.record.spec.node else ended.node,
+            since=ended.since,
+            until=max(ended.since, now),
+        )
+
+    def check_thawed(self) -> None:
+        """Return unless a migration holds the block.
+
+        Raises:
+            Frozen: it does.
+        """
+        if self.record.spec.frozen:
+            raise Frozen(self.name, self.record.spec.frozen)
 
     def _with(self, **changes: object) -> "Block":
         spec = msgspec.structs.replace(self.record.spec, **changes)
@@ -253,4 +307,6 @@ def _cool(released_at: float, now: float, cooldown_s: float) -> bool:
 
 def _not_ahead(released: tuple[tuple[int, float], ...], now: float) -> tuple[tuple[int, float], ...]:
     """Release times by a clock that was ahead count as now, so that such an address cools like any other."""
+    if not released or max(released, key=_at)[1] <= now:
+        return released
     return tuple((ordinal, min(at, now)) for ordinal, at in released)

@@ -34,7 +34,7 @@ class Assign:
         return False
 
     def apply(self, block: Block) -> Block:
-        """See `Change.apply`; raises Moved or BlockFull."""
+        """See `Change.apply`; raises Moved, BlockFull or Frozen."""
         spec = block.record.spec
         if (spec.node, spec.machine) != self.affinity:
             raise Moved(block.name)
@@ -71,7 +71,7 @@ class Adopt:
         return False
 
     def apply(self, block: Block) -> Block:
-        """See `Change.apply`; raises Moved where the handle doesn't have the address any more."""
+        """See `Change.apply`; raises Frozen, or Moved where the handle doesn't have the address any more."""
         if all(found.ordinal != self.held.ordinal for found in block.of_handle(self.owner.handle)):
             raise Moved(block.name)
         return block.adopt(self.held.ordinal, self.owner, self.id, self.now)[0]
@@ -96,10 +96,12 @@ class Release:
         return False
 
     def apply(self, block: Block) -> Block:
-        """See `Change.apply`; never raises.
+        """See `Change.apply`; raises Frozen.
 
         The id decides, wherever it stands: a lost write may have put it at another ordinal than the one told.
         """
+        if self.must_write:
+            block.check_thawed()
         found = block.of_id(self.held.id)
         return block if found is None else block.release(found.ordinal, self.held.id, self.now)
 

@@ -3,6 +3,10 @@
 Two blocks of one cell could overlap (pools change, block sizes differ), and no name of one object can prevent that. So
 each creator lists the cell after its own block is there: of two overlapping blocks at least one creator sees the other,
 and deletes its own. Nobody assigns before, which is what `ready` says to everybody else.
+
+While the datastore is being left for another (ClusterConfiguration's migration), nothing is claimed. Who migrates sets
+that first and freezes all blocks then; a claimer has its block created before it reads it. So either he sees the block
+and freezes it, which no first assign survives, or the claimer sees the migration and deletes its block.
 """
 
 import asyncio
@@ -10,10 +14,12 @@ import contextlib
 from collections.abc import Callable, Iterable
 
 from datastore.errors import AlreadyExists, Conflict, NotFound, Unknown
+from datastore.resources import clusterconfiguration
+from datastore.resources.clusterconfiguration import ClusterConfiguration
 from datastore.resources.ipblock import IPBlock
 from datastore.store import Store
 from ipam.block import Among, Block, Network, new_block
-from ipam.errors import NotSettled
+from ipam.errors import Migrating, NotSettled
 from ipam.group_commit import BlockWriter, Pause
 from ipam.mirror import Mirror
 from ipam.pools import Pool, candidates, cells
@@ -35,6 +41,7 @@ class Claimer:
         """A block that this node may make ready, with some of `among`; None where there is no place for one.
 
         Raises:
+            Migrating, Frozen: the datastore is being left for another.
             StoreError, NotSettled: the store can't be used.
         """
         for pool in pools:
@@ -73,6 +80,8 @@ class Claimer:
                 if await self.delete(left):
                     taken.discard(left.network)
             elif pool.holds(left) and (among is None or among.meets(left.network)):
+                left.check_thawed()
+                await self._check_settled_here(left)
                 return left
         for network in candidates(pool, cell, self._mirror.node, taken):
             if among is not None and not among.meets(network):
@@ -80,10 +89,25 @@ class Claimer:
             created = await self._create(network, pool.name)
             if created is None:
                 continue
-            if _alone(created, await self._mirror.list_cell(cell)):
+            listing, _ = await asyncio.gather(self._mirror.list_cell(cell), self._check_settled_here(created))
+            if _alone(created, listing):
                 return created
             await self.delete(created)
         return None
+
+    async def _check_settled_here(self, block: Block) -> None:
+        """Return unless the datastore is being left for another; then the block goes, as it was never anybody's.
+
+        Raises:
+            Migrating: it is.
+        """
+        try:
+            migration = (await self._store.get(ClusterConfiguration, clusterconfiguration.NAME)).spec.migration
+        except NotFound:
+            return
+        if migration is not None:
+            await self.delete(block)
+            raise Migrating(migration.id)
 
     async def _create(self, network: Network, pool: str) -> Block | None:
         """The block, created; None if another has it. A lost answer is settled by creating it again."""

@@ -6,6 +6,8 @@
     ├── NoAddress       every pool that may serve is exhausted
     ├── OutsidePools    an address or subnet was asked for that no enabled pool holds
     ├── AddressTaken    an address was asked for that can't be had
+    ├── Frozen          the block is being copied to another datastore: nothing of it changes here any more
+    ├── Migrating       the datastore is being left for another: no block is claimed
     ├── HandleBusy      somebody else works on this handle and didn't end in time
     └── NotSettled      the store's answers were lost again and again; the outcome isn't known
 
@@ -60,6 +62,27 @@ class AddressTaken(IpamError):
     def __init__(self, address: str) -> None:
         super().__init__(f"{address} is taken, or in another node's block; `tortiectl ipam list` says by whom")
         self.address = address
+
+
+class Frozen(IpamError):
+    """A migration to another datastore froze `block`: nothing is given, adopted or freed until it is over."""
+
+    def __init__(self, block: str, migration: str) -> None:
+        super().__init__(
+            f"block {block} is frozen: the datastore is being moved (migration {migration}); try again when it is over"
+        )
+        self.block = block
+        self.migration = migration
+
+
+class Migrating(IpamError):
+    """A migration to another datastore is under way: no block is claimed until it is over."""
+
+    def __init__(self, migration: str) -> None:
+        super().__init__(
+            f"no block can be claimed: the datastore is being moved (migration {migration}); try again when it is over"
+        )
+        self.migration = migration
 
 
 class HandleBusy(IpamError):

@@ -6,6 +6,7 @@ never waits. Each is told its own outcome:
     written                 the change is in the store
     nothing to write        told once the store has the block just as the mirror has it
     it can't apply          BlockFull and the like: told at once, the others go on
+    the block is frozen     told once it has been read again: who thaws it doesn't tell this process
     the block moved on      an assign is sent back to choose again from the pools (`Moved`), a release tries again here
     the answer was lost     read again; whose id is there has won; the rest writes again at the revision just read, so
                             that the lost write can't land any more
@@ -28,6 +29,12 @@ _TRIES = 12
 _FIRST_PAUSE_S = 0.002
 
 Pause = Callable[[float], Awaitable[None]]
+OnReplaced = Callable[[Block | None, Block | None], None]
+"""Told the mirror before and after each change of it."""
+
+
+def _unheard(_before: Block | None, _after: Block | None) -> None:
+    """Who writes a block once needs no index."""
 
 
 class Moved(IpamError):
@@ -80,17 +87,36 @@ class _Member:
 class BlockWriter:
     """Writes one block, batch after batch; the only one in this process that does."""
 
-    def __init__(self, store: Store, block: Block, pause: Pause = asyncio.sleep) -> None:
+    def __init__(
+        self, store: Store, block: Block, pause: Pause = asyncio.sleep, on_replaced: OnReplaced = _unheard
+    ) -> None:
         self._store = store
         self._pause = pause
         self._name = block.name
         self._waiting: list[_Member] = []
         self._flying: list[_Member] = []
+        self._moving = 0
         self._task: asyncio.Task[None] | None = None
-        self.block: Block | None = block
-        """The mirror: the block as last written or read; None once it is known to be gone."""
+        self._on_replaced = on_replaced
+        self._block: Block | None = None
+        self.block = block
         self.version = 0
         """How often the mirror has changed: a listing that was asked for before the last time may be older."""
+
+    @property
+    def block(self) -> Block | None:
+        """The mirror: the block as last written or read; None once it is known to be gone."""
+        return self._block
+
+    @block.setter
+    def block(self, block: Block | None) -> None:
+        before, self._block = self._block, block
+        self._on_replaced(before, block)
+
+    def leave_the_mirror(self) -> None:
+        """The block is gone; what still waits here is told so, and no index hears of it any more."""
+        self._on_replaced(self._block, None)
+        self._on_replaced = _unheard
 
     @property
     def busy(self) -> bool:
@@ -100,7 +126,7 @@ class BlockWriter:
     @property
     def waiting(self) -> int:
         """Changes not written yet that will take an address, for choosing another block before this one is full."""
-        return sum(member.change.moves for member in self._waiting + self._flying)
+        return self._moving
 
     async def submit(self, change: Change) -> Block | None:
         """Apply a change and wait until it is in the store; gives the block with it, None if the block is gone.
@@ -113,9 +139,10 @@ class BlockWriter:
         """
         member = _Member(change)
         self._waiting.append(member)
+        self._moving += change.moves
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
-        return await asyncio.shield(member.outcome)
+        return await member.outcome  # a caller that is cancelled cancels this future, which nobody else waits for
 
     async def _run(self) -> None:
         while self._waiting:
@@ -125,11 +152,14 @@ class BlockWriter:
             except Exception as error:  # every member must be told something, or its caller waits for ever
                 for member in self._flying:
                     member.fail(error)
+            self._moving -= sum(member.change.moves for member in self._flying)
             self._flying = []
 
     async def _commit(self, batch: list[_Member]) -> None:
         pause_s = _FIRST_PAUSE_S
         lost_at = ""
+        if self.block is not None and self.block.record.spec.frozen:
+            self._see(await self._get(lost=False))
         for _ in range(_TRIES):
             if self.block is None:
                 self._tell_gone(batch)
@@ -144,13 +174,11 @@ class BlockWriter:
                 if fresh is not None and fresh.record.revision == self.block.record.revision:
                     self._tell(batch, self.block)
                     return
-                self.block = fresh
-                self.version += 1
+                self._see(fresh)
                 continue
             base = self.block.record.revision
             try:
-                self.block = Block(await self._store.update(changed.record), changed.network)
-                self.version += 1
+                self._see(Block(await self._store.update(changed.record), changed.network))
             except (Conflict, NotFound):
                 lost_at = ""
             except Unknown:
@@ -186,8 +214,7 @@ class BlockWriter:
         write still land, and the whole batch goes on until a write at this revision is won.
         """
         fresh = await self._get(bool(lost_at))
-        self.block = fresh
-        self.version += 1
+        self._see(fresh)
         if fresh is None:
             return batch, ""
         lost_at = lost_at if fresh.record.revision == lost_at else ""
@@ -215,6 +242,11 @@ class BlockWriter:
             await self._pause(pause_s)
             pause_s = min(pause_s * 2, 1.0)
         raise NotSettled(self._name, _TRIES)
+
+    def _see(self, block: Block | None) -> None:
+        """The block as it was just written or read."""
+        self.block = block
+        self.version += 1
 
     def _tell(self, batch: list[_Member], block: Block) -> None:
         for member in batch:

@@ -16,7 +16,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def is_held(lock: Path) -> bool:
 class Hold:
     """A handle, held."""
 
-    def __init__(self, handle: str, fd: int, path: Path, uncertain: bool) -> None:
+    def __init__(self, handle: str, fd: int, path: str, uncertain: bool) -> None:
         self.handle = handle
         self.uncertain = uncertain
         """An earlier holder left with a write in flight, or died: look up by a fresh list."""
@@ -83,7 +83,8 @@ class Hold:
     def leave(self) -> None:
         """Let the next holder in; `Handles.hold` calls it."""
         if not self._intent:
-            self._path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(self._path)
         os.close(self._fd)
 
 
@@ -115,15 +116,15 @@ class Handles:
         row.users += 1
         try:
             wait_s = self._wait_s if wait_s is None else wait_s
-            async with asyncio.timeout(wait_s) as limit, row.lock:
-                limit.reschedule(None)
+            await _take(row, handle, wait_s)
+            try:
                 hold = await self._lock_file(handle, wait_s)
                 try:
                     yield hold
                 finally:
                     hold.leave()
-        except TimeoutError:
-            raise HandleBusy(handle) from None
+            finally:
+                row.lock.release()
         finally:
             row.users -= 1
             if not row.users:
@@ -167,7 +168,7 @@ class Handles:
         return lock_of(self._folder, handle)
 
     async def _lock_file(self, handle: str, wait_s: float) -> Hold:
-        path = self._path(handle)
+        path = os.path.join(self._folder, lock_name(handle))  # a Path costs as much as the calls below
         for _ in range(int(wait_s / _POLL_S) + 1):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
@@ -183,7 +184,18 @@ class Handles:
         raise HandleBusy(handle)
 
 
-def _is_at(fd: int, path: Path) -> bool:
+async def _take(row: _Row, handle: str, wait_s: float) -> None:
+    if row.users == 1:
+        await row.lock.acquire()  # nobody has it: this never waits
+        return
+    try:
+        async with asyncio.timeout(wait_s):
+            await row.lock.acquire()
+    except TimeoutError:
+        raise HandleBusy(handle) from None
+
+
+def _is_at(fd: int, path: Path | str) -> bool:
     try:
         there = os.stat(path)
     except FileNotFoundError:

@@ -4,11 +4,14 @@ The mirror chooses, the store decides. It never goes back: a listing that was ta
 overwrite what that write left.
 """
 
+from collections.abc import Iterator
+
 from datastore.errors import NotFound
 from datastore.resources.ipblock import IPBlock
 from datastore.store import Store, Where
-from ipam.block import Address, Among, Block, Held, Network
+from ipam.block import Among, Block, Held, Network
 from ipam.group_commit import BlockWriter, Pause
+from ipam.mirror_index import MirrorIndex
 
 
 class Mirror:
@@ -20,6 +23,7 @@ class Mirror:
         self._store = store
         self._pause = pause
         self._writers: dict[str, BlockWriter] = {}
+        self.index = MirrorIndex(node, machine)
         self._free_of_overlap: set[tuple[str, str]] = set()
         """(name, revision) of unready blocks of ours that were listed alone in their cell."""
 
@@ -30,7 +34,7 @@ class Mirror:
 
     def is_mine(self, block: Block) -> bool:
         """Whether a block belongs to this node on this machine."""
-        return (block.record.spec.node, block.record.spec.machine) == (self.node, self.machine)
+        return self.index.is_mine(block)
 
     def is_usable(self, block: Block) -> bool:
         """Whether addresses may be given from a block: it is ready, or ours and found free of overlap."""
@@ -52,31 +56,15 @@ class Mirror:
         after = writer.waiting if among is None else 0
         return writer if writer.block.has_room(now, cooldown_s, after, among) else None
 
-    def networks(self) -> frozenset[Network]:
-        """The blocks of this node that have become ready."""
-        return frozenset(block.network for block in self.blocks() if self.is_mine(block) and block.record.spec.ready)
-
-    def on_links(self) -> frozenset[Network]:
-        """Those of them that have an address on another plugin's link (`Owner.on_link`)."""
-        return frozenset(
-            block.network
-            for block in self.blocks()
-            if self.is_mine(block) and any(found.on_link for found in block.record.spec.allocations.values())
-        )
-
-    def borrowed(self) -> frozenset[Address]:
-        """This node's addresses in other nodes' blocks."""
-        return frozenset(
-            block.address_of(int(ordinal))
-            for block in self.blocks()
-            if not self.is_mine(block)
-            for ordinal, allocation in block.record.spec.allocations.items()
-            if allocation.node == self.node
-        )
+    def not_full(self) -> Iterator[Block]:
+        """This node's blocks in which not every ordinal is owned, by name."""
+        found = (self._writers[name].block for name in self.index.not_full() if name in self._writers)
+        return (block for block in found if block is not None)
 
     def of_handle(self, handle: str) -> tuple[Held, ...]:
         """What the mirror says a handle has."""
-        return tuple(held for block in self.blocks() for held in block.of_handle(handle))
+        blocks = (self._writers[name].block for name in self.index.of_handle(handle) if name in self._writers)
+        return tuple(held for block in blocks if block is not None for held in block.of_handle(handle))
 
     async def list_mine(self) -> list[Block]:
         """This node's blocks and those it borrows from, listed afresh; the mirror learns them.
@@ -115,14 +103,16 @@ class Mirror:
         """The writer of a block that was just read, new if need be."""
         writer = self._writers.get(block.name)
         if writer is None:
-            writer = self._writers[block.name] = BlockWriter(self._store, block, self._pause)
+            writer = self._writers[block.name] = BlockWriter(self._store, block, self._pause, self.index.put)
         elif writer.block is None and not writer.busy:
             writer.block = block
         return writer
 
     def forget(self, name: str) -> None:
         """Drop a block that is gone."""
-        self._writers.pop(name, None)
+        writer = self._writers.pop(name, None)
+        if writer is not None:
+            writer.leave_the_mirror()
         self._free_of_overlap = {known for known in self._free_of_overlap if known[0] != name}
 
     async def _list(self, where: Where) -> list[Block]:

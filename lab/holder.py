@@ -33,7 +33,7 @@ exec sleep infinity
 """$1 is the lab's folder: where /run hides it, it is bound at its own path again, by a descriptor opened before
 (-c: mount would look up where the descriptor points to, which by then is the tmpfs; -n: it would leave /run/mount)."""
 _IDENTITY = "TORTIE_LAB"
-"""In a keeper's environment: which lab it is of."""
+"""In the environment of a keeper, and of what isn't in a node: which lab it is of."""
 _APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 _CLONE = Path("/proc/sys/kernel/unprivileged_userns_clone")
 
@@ -68,13 +68,28 @@ def enter(keeper: ProcessRecord, *, rootless: bool, netns: str = "") -> tuple[st
     return ("nsenter", "-t", str(keeper.pid), *user, "-m", net, "--")
 
 
+def outside(state: LabState) -> tuple[str, ...]:
+    """The nsenter command to where the lab's networks can be entered from, but this machine's own is at hand.
+
+    In the outer mount namespace, so that the end of the lab finds what runs there.
+    """
+    user = ("-U", "--preserve-credentials") if state.rootless else ()
+    return ("nsenter", "-t", str(state.holder.pid), *user, "-m", "--")
+
+
+def environment(folder: Folder) -> dict[str, str]:
+    """What processes of a lab find in theirs: by it they are known as its, also one that no file names yet."""
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    return {**os.environ, "PATH": path, _IDENTITY: folder.identity}
+
+
 def namespace_path(keeper: ProcessRecord, name: str) -> str:
     """The path, from anywhere, of a namespace in a node's /run/netns."""
     return f"/proc/{keeper.pid}/root/run/netns/{name}"
 
 
 def keepers(identity: str) -> Iterator[Process]:
-    """Every process that keeps namespaces of the lab with this identity, also one that no file names yet."""
+    """Every process that carries this lab's identity: its namespaces' keepers, above all those that no file names."""
     wanted = f"{_IDENTITY}={identity}".encode()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -84,8 +99,6 @@ def keepers(identity: str) -> Iterator[Process]:
 
 
 def _keep(inside: Sequence[str], folder: Folder) -> ProcessRecord:
-    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    environment = {**os.environ, "PATH": path, _IDENTITY: folder.identity}
     process = subprocess.Popen(
         (*inside, "sh", "-c", _PREPARE, "sh", str(folder.path)),
         stdin=subprocess.DEVNULL,
@@ -93,7 +106,7 @@ def _keep(inside: Sequence[str], folder: Folder) -> ProcessRecord:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env=environment,
+        env=environment(folder),
     )
     said = process.stdout.readline() if process.stdout else ""
     if said.strip() != "ready":

@@ -71,6 +71,13 @@ class LabState(msgspec.Struct, frozen=True, kw_only=True):
     holder: ProcessRecord
     rootless: bool
     nodes: tuple[LabNode, ...] = ()
+    datastore: str = ""
+    """The address that was asked for; empty: a file of the lab's own."""
+    pools: tuple[str, ...] = ()
+    """Names of those that the lab made."""
+    controller: ProcessRecord | None = None
+    forwarder: ProcessRecord | None = None
+    """By it the nodes reach servers of this machine (`lab.forward`)."""
 
     def node(self, name: str) -> LabNode:
         """A node by name.
@@ -93,7 +100,28 @@ class Folder:
     @property
     def datastore(self) -> str:
         """The address of the lab's datastore."""
+        state = self.read()
+        return state.datastore if state is not None and state.datastore else self.own_datastore
+
+    @property
+    def own_datastore(self) -> str:
+        """The address of a file here, where the datastore is unless somebody asks for another."""
         return f"sqlite://{quote(str(self.path))}/tortie.db"
+
+    @property
+    def of_controller(self) -> Path:
+        """The controller's state folder."""
+        return self.path / "controller"
+
+    @property
+    def controller(self) -> Path:
+        """Where the controller is asked."""
+        return self.of_controller / "controller.sock"
+
+    @property
+    def controller_log(self) -> Path:
+        """What the controller says."""
+        return self.of_controller / "controller.log"
 
     @property
     def conflist(self) -> Path:

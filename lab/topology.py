@@ -13,17 +13,17 @@ import secrets
 import shutil
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_network
 
 import msgspec
 
-from datastore.errors import AlreadyExists
 from datastore.resources.ippool import IPPool, IPPoolSpec
 from datastore.resources.value import Metadata
 from datastore.urls import open_store
 from kernel.process import Process, in_mount_namespaces, mount_namespace
 from kernel.runner import CommandRunner
-from lab import agents
+from lab import agents, controller, external, forward
 from lab.holder import enter, keepers, start_node, start_outer
 from lab.pods import write_conflist
 from lab.state import MAX_NODES, SUBNET_IPV4, SUBNET_IPV6, Folder, LabError, LabNode, LabState
@@ -33,21 +33,28 @@ _END_S = 5.0
 """How long ended processes have to be gone; SIGKILL leaves them no choice."""
 
 
-def up(folder: Folder, nodes: int) -> LabState:
-    """Make a lab and wait until every node serves.
+def up(folder: Folder, nodes: int, datastore: str = "", reach: Iterable[str] = ()) -> LabState:
+    """Make a lab and wait until every node serves, and a controller leads.
+
+    Its datastore is a file of its own, or another's that has no nodes; `reach` are servers as HOST:PORT, besides those
+    that its address names, to which the nodes are to have a way.
 
     Raises:
         LabError: one runs here already, or it can't be made; nothing of it is left then.
+        Invalid, UnsupportedDatastore, StoreError: the datastore can't be used; the same.
     """
     if not 1 <= nodes <= MAX_NODES:
         raise LabError(f"a lab has 1 to {MAX_NODES} nodes, not {nodes}", status=2)
     before = folder.read()
     if before is not None and before.holder.process.alive:
         raise LabError(f"a lab runs at {folder.path} already", "end it: tortiectl lab down")
+    servers = forward.servers(datastore, reach)
+    if datastore:
+        asyncio.run(external.check(datastore))
     down(folder)
     folder.make()
     try:
-        return _make(folder, nodes)
+        return _make(folder, nodes, datastore, servers)
     except BaseException:
         down(folder)
         shutil.rmtree(folder.path, ignore_errors=True)  # made here, and perhaps not yet known as a lab's
@@ -69,15 +76,17 @@ def down(folder: Folder) -> list[str]:
             node.agent.process.end(signal.SIGTERM)
     recorded = [record for node in nodes for record in (node.keeper, node.agent)] + [pod.server for pod in pods]
     if state is not None:
-        recorded.append(state.holder)
+        controller.end(state)
+        recorded += [state.holder, state.controller, state.forwarder]
     _end(identity, [record.process for record in recorded if record is not None and record.process.alive])
+    left = external.leave(state) if state is not None and state.datastore else []
     shutil.rmtree(folder.path)
-    return [f"node {node.name}" for node in nodes] + [f"pod {pod.namespace}/{pod.name}" for pod in pods]
+    return left + [f"node {node.name}" for node in nodes] + [f"pod {pod.namespace}/{pod.name}" for pod in pods]
 
 
-def _make(folder: Folder, count: int) -> LabState:
+def _make(folder: Folder, count: int, datastore: str, servers: Sequence[forward.Server]) -> LabState:
     holder, rootless = start_outer(folder)
-    state = LabState(holder=holder, rootless=rootless)
+    state = LabState(holder=holder, rootless=rootless, datastore=datastore)
     folder.write(state)
     outside = CommandRunner(enter(holder, rootless=rootless))
     outside.run(("ip", "link", "add", "underlay", "type", "bridge"))
@@ -85,9 +94,13 @@ def _make(folder: Folder, count: int) -> LabState:
     for number in range(1, count + 1):
         state = msgspec.structs.replace(state, nodes=(*state.nodes, _node(folder, state, number)))
         folder.write(state)
-    asyncio.run(_write_pools(folder))
+    state = controller.forward(folder, state, servers)
+    state = msgspec.structs.replace(state, pools=asyncio.run(_write_pools(folder)))
+    folder.write(state)
     write_conflist(folder)
-    return agents.start_all(folder, state)
+    state = agents.start_all(folder, controller.start(folder, state))
+    controller.wait(folder, state)
+    return state
 
 
 def _node(folder: Folder, state: LabState, number: int) -> LabNode:
@@ -108,16 +121,17 @@ def _node(folder: Folder, state: LabState, number: int) -> LabNode:
     return LabNode(name, keeper, addresses, machine=f"lab-{secrets.token_hex(8)}")
 
 
-async def _write_pools(folder: Folder) -> None:
+async def _write_pools(folder: Folder) -> tuple[str, ...]:
+    """Make a pool of each family that has none; gives their names."""
     store = await open_store(folder.datastore)
     try:
-        for name, cidr in POOLS.items():
-            try:
-                await store.create(IPPool(metadata=Metadata(name=name), spec=IPPoolSpec(cidr=cidr)))
-            except AlreadyExists:
-                continue
+        there = {ip_network(pool.spec.cidr).version for pool in (await store.list(IPPool)).items}
+        missing = {name: cidr for name, cidr in POOLS.items() if ip_network(cidr).version not in there}
+        for name, cidr in missing.items():
+            await store.create(IPPool(metadata=Metadata(name=name), spec=IPPoolSpec(cidr=cidr)))
     finally:
         await store.close()
+    return tuple(missing)
 
 
 def _end(identity: str, recorded: Iterable[Process]) -> None:

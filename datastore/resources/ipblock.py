@@ -128,9 +128,8 @@ class IPBlockSpec(Value, frozen=True, kw_only=True):
             raise names.invalid("fresh", self.fresh, f"is outside a block of {place.size}")
         if self.allocations and not self.ready:
             raise Invalid("allocations", "an unready block has none")
-        if len(self.history) > HISTORY:
-            raise Invalid("history", f"has {len(self.history)} entries; a block remembers {HISTORY}")
         self._check_released(self._check_allocations())
+        self._check_history(place.size)
 
     def _check_allocations(self) -> set[int]:
         taken: set[int] = set()
@@ -154,6 +153,15 @@ class IPBlockSpec(Value, frozen=True, kw_only=True):
             if not is_time(at):
                 raise names.invalid(f"released[{index}]", at, "is no Unix time")
             taken.add(ordinal)
+
+    def _check_history(self, size: int) -> None:
+        if len(self.history) > HISTORY:
+            raise Invalid("history", f"has {len(self.history)} entries; a block remembers {HISTORY}")
+        for index, past in enumerate(self.history):
+            if not 0 <= past.ordinal < size:
+                raise names.invalid(f"history[{index}].ordinal", past.ordinal, f"is outside a block of {size}")
+            if not 0 <= past.since <= past.until < math.inf:
+                raise names.invalid(f"history[{index}].until", past.until, "is no Unix time from since on")
 
 
 class IPBlock(Resource, frozen=True, kw_only=True):

@@ -1,1 +1,1 @@
-"""The Store in SQL: SQLite today; schema and statements are meant for PostgreSQL too."""
+"""The Store in a SQLite file: see datastore/DESIGN.md."""

@@ -9,13 +9,13 @@ import pytest
 from agent.dataplane import Dataplane
 from agent.health import Health
 from agent.identity import NodeObject
-from agent.sync import KindSync
 from datastore.errors import Unavailable
 from datastore.memory import MemoryStore
 from datastore.resources.ippool import IPPool
 from datastore.resources.node import Node
 from datastore.resources.value import Resource
 from datastore.store import Store
+from datastore.sync import KindSync
 from ipam.allocator import Allocator
 from kernel.fake import FakeKernel
 from kernel.ipset import Ipset

@@ -7,14 +7,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent.identity import NameTaken, NodeObject
+from agent.identity import NodeObject
 from datastore import codec
 from datastore.errors import NotFound, Unavailable
 from datastore.memory import MemoryStore
-from datastore.resources.node import Node
+from datastore.resources.node import Node, NodeSpec
 from ipam.allocator import Allocator, Wanted
 from ipam.block import Held, Owner
 from ipam.handles import Handles
+from ipam.identity import NameTaken
 from tests.ipam.world import pool
 
 
@@ -154,3 +155,23 @@ async def test_a_node_that_is_lost_is_written_again_at_once(world: World) -> Non
             except NotFound:
                 await asyncio.sleep(0.01)
     writing.cancel()
+
+
+async def test_a_creation_is_told_and_finding_ones_own_is_not(world: World, tmp_path: Path) -> None:
+    await world.object.claim()
+    assert world.object.created.is_set()
+    again = World(tmp_path, store=world.store)
+    await again.object.claim()
+    assert not again.object.created.is_set()
+
+
+async def test_a_name_that_went_to_another_machine_meanwhile_is_not_written_over(world: World) -> None:
+    await world.object.claim()
+    found = await world.node()
+    await world.store.delete(found)
+    await world.store.create(msgspec.structs.replace(found, spec=NodeSpec(machine="m2")))
+    await world.store.create(pool("p", "10.65.0.0/30", 30))
+    await world.assign("h")
+    with pytest.raises(NameTaken):
+        await world.object.write()
+    assert (await world.node()).spec.machine == "m2"

@@ -196,7 +196,7 @@ def test_an_attachment_whose_link_has_long_been_gone_is_freed_without_a_del(worl
         assert record is not None
         running.world.namespace.ip(f"link del {record.host_interface}")
         now = 0.0
-        freeing = asyncio.create_task(free_lost(running.node, every_s=0.01, grace_s=600, clock=lambda: now))
+        freeing = asyncio.create_task(free_lost(running.node, lambda: 600, 0.01, lambda: now))
         await asyncio.sleep(0.1)
         early = await running.owned()
         now = 601.0

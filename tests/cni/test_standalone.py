@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from datastore.resources.ipblock import IPBlock
+from datastore.resources.node import Node, NodeSpec
+from datastore.resources.value import Metadata
 from datastore.urls import open_store
 from tests.cni.node import World, fill, worlds
 from tests.sandbox import needs_sandbox
@@ -57,8 +59,18 @@ async def handles(url: str) -> list[str]:
         await store.close()
 
 
-async def prepared(url: str) -> None:
+async def machines(url: str) -> dict[str, str]:
     store = await open_store(url)
+    try:
+        return {node.name: node.spec.machine for node in (await store.list(Node)).items}
+    finally:
+        await store.close()
+
+
+async def prepared(url: str, machine: str = "") -> None:
+    store = await open_store(url)
+    if machine:
+        await store.create(Node(metadata=Metadata(name="node-1"), spec=NodeSpec(machine=machine)))
     await fill(store, v4="10.65.0.0/16")
     await store.close()
 
@@ -70,11 +82,21 @@ def test_add_without_policy_and_delete(world: World) -> None:
     assert status == 0, body
     assert json.loads(body)["ips"][0]["address"].endswith("/32")
     assert asyncio.run(handles(url)) == ["net:c1:eth0"]
+    assert asyncio.run(machines(url)) == {"node-1": "m1"}, "without a Node its address would be taken back"
     assert len(world.host_ends()) == 1
     for _ in range(2):
         assert run(world, "DEL") == (0, "")
     assert asyncio.run(handles(url)) == []
     assert world.host_ends() == []
+
+
+def test_add_under_a_name_that_is_another_machines_is_refused(world: World) -> None:
+    url = f"sqlite://{world.state}/tortie.db"
+    asyncio.run(prepared(url, "m9"))
+    status, body = run(world, "ADD")
+    assert (status, json.loads(body)["code"]) == (1, 11)
+    assert "tortiectl delete nodes.tortie.dev node-1 --force" in body
+    assert asyncio.run(handles(url)) == []
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,17 @@ from itertools import count
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+import pytest
+
 from datastore.memory import MemoryStore
+from datastore.postgresql.address import parse
+from datastore.postgresql.postgresql import PostgreSQLStore
 from datastore.resources.value import Resource
 from datastore.sql.journal import Journal
 from datastore.sql.sqlite import SQLiteStore
 from datastore.store import Batch, Gone, Store
+from tests.datastore.etcd.opener import on_etcd
+from tests.servers import postgresql
 
 R = TypeVar("R", bound=Resource)
 
@@ -69,8 +75,26 @@ def on_kubernetes(folder: Path, stack: AsyncExitStack) -> Opener:
     return on_server(folder, stack)
 
 
+def on_postgresql(folder: Path, stack: AsyncExitStack) -> Opener:
+    """Stores in schemas of a PostgreSQL server."""
+
+    async def open_new(*, keep: int = 1000, bookmark_s: float = 60.0) -> Store:
+        if reason := postgresql.missing():
+            pytest.skip(reason)
+        server = await postgresql.shared_server()
+        url = server.url(await server.new_store(), server.port)
+        store = await PostgreSQLStore.open(parse(url), keep=keep, bookmark_s=bookmark_s)
+        stack.push_async_callback(store.close)
+        return store
+
+    return open_new
+
+
 DRIVERS: Mapping[str, Driver] = {
+    "etcd": on_etcd("etcd"),
+    "etcd-3.4": on_etcd("etcd-3.4"),
     "memory": on_memory,
+    "postgresql": on_postgresql,
     "sqlite-truncate": on_sqlite(PERSIST),
     "sqlite-wal": on_sqlite(WAL),
     "kubernetes": on_kubernetes,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datastore.errors import Invalid
-from datastore.resources.ipblock import block_cidr, block_name
+from datastore.resources.ipblock import HISTORY, Past, block_cidr, block_name
 from datastore.resources.value import Metadata
 from tests.datastore.samples import Document, allocation, ip_block
 
@@ -28,6 +28,14 @@ CHANGES = [
     pytest.param({"allocations": {"3": allocation()}}, "spec.allocations", id="allocated but never used"),
     pytest.param({"allocations": {"00": allocation()}}, "spec.allocations", id="an ordinal with a zero before it"),
     pytest.param({"allocations": {"x": allocation()}}, "spec.allocations", id="an ordinal that is no number"),
+    pytest.param({"history": (Past(ordinal=0),) * (HISTORY + 1)}, "spec.history", id="a longer memory"),
+    pytest.param({"history": (Past(ordinal=64),)}, "spec.history[0].ordinal", id="the past of another block"),
+    pytest.param(
+        {"history": (Past(ordinal=0, since=2, until=1),)}, "spec.history[0].until", id="an end before the beginning"
+    ),
+    pytest.param(
+        {"history": (Past(ordinal=0, until=float("inf")),)}, "spec.history[0].until", id="an end that is no time"
+    ),
 ]
 
 

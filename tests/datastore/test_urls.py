@@ -46,6 +46,7 @@ async def test_each_memory_is_a_store_of_its_own() -> None:
             "Kubernetes API, configuration kubeconfig /etc/k, context lab",
             id="a kubeconfig",
         ),
+        pytest.param("etcd://db/x", "etcd at db:2379, below /x", id="etcd"),
     ],
 )
 def test_an_address_is_described_without_opening_it(url: str, description: str) -> None:
@@ -55,9 +56,8 @@ def test_an_address_is_described_without_opening_it(url: str, description: str) 
 @pytest.mark.parametrize(
     ("url", "scheme"),
     [
-        pytest.param("etcd://10.0.0.1:2379", "etcd", id="etcd"),
         pytest.param("etcdv3", "etcdv3", id="Calico's word for it"),
-        pytest.param("postgresql://u:secret@db/x", "postgresql", id="postgresql"),
+        pytest.param("mysql://u:secret@db/x", "mysql", id="another database"),
         pytest.param("", "", id="nothing"),
     ],
 )

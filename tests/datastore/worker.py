@@ -1,7 +1,9 @@
-"""A process of its own on a shared file, for test_processes.
+"""A process of its own on a shared store, for processes.py.
 
-python -m tests.datastore.worker share PATH NAME WORKERS    write beside others, then say what the mirror holds
-python -m tests.datastore.worker write PATH NAME            write until killed, saying what was acknowledged
+python -m tests.datastore.worker share STORE NAME WORKERS    write beside others, then say what the mirror holds
+python -m tests.datastore.worker write STORE NAME            write until killed, saying what was acknowledged
+
+STORE is a datastore's address, or wal:PATH or persist:PATH for a SQLite file with that journal.
 """
 
 import asyncio
@@ -16,6 +18,8 @@ from datastore.errors import Conflict
 from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.resources.workloadendpoint import WorkloadEndpoint
 from datastore.sql.sqlite import SQLiteStore
+from datastore.store import Store
+from datastore.urls import open_store
 from tests.datastore.drivers import PERSIST, WAL, Follower
 from tests.datastore.samples import endpoint
 
@@ -25,7 +29,7 @@ INCREMENTS = 20
 """How often it increments the counter that all share."""
 
 
-async def increment(store: SQLiteStore) -> None:
+async def increment(store: Store) -> None:
     """Add one to the counter, against everybody else who does."""
     while True:
         counter = await store.get(NetworkPolicy, "counter", "shop")
@@ -38,7 +42,7 @@ async def increment(store: SQLiteStore) -> None:
         return
 
 
-async def work(store: SQLiteStore, name: str) -> None:
+async def work(store: Store, name: str) -> None:
     for number in range(ENDPOINTS):
         brief, _ = await asyncio.gather(
             store.create(endpoint(f"{name}-brief-{number}")), store.create(endpoint(f"{name}-{number}"))
@@ -49,7 +53,7 @@ async def work(store: SQLiteStore, name: str) -> None:
     await store.create(endpoint(f"{name}-end"))
 
 
-async def share(store: SQLiteStore, name: str, workers: int) -> None:
+async def share(store: Store, name: str, workers: int) -> None:
     listing = await store.list(WorkloadEndpoint)
     async with aclosing(store.watch(WorkloadEndpoint, listing.revision)) as watch:
         follower = Follower(watch, {(item.namespace, item.name): item for item in listing.items})
@@ -60,15 +64,22 @@ async def share(store: SQLiteStore, name: str, workers: int) -> None:
         print(item.name, item.revision)
 
 
-async def write(store: SQLiteStore, name: str) -> None:
+async def write(store: Store, name: str) -> None:
     for number in count():
         made = await store.create(endpoint(f"{name}-{number}"))
         print(made.name, made.revision, flush=True)
 
 
+async def opened(place: str) -> Store:
+    for journal in (WAL, PERSIST):
+        if place.startswith(f"{journal.mode}:"):
+            return await SQLiteStore.open(Path(place.partition(":")[2]), journal=journal)
+    return await open_store(place)
+
+
 async def main() -> None:
-    role, path, mode, name, *rest = sys.argv[1:]
-    store = await SQLiteStore.open(Path(path), journal=WAL if mode == WAL.mode else PERSIST)
+    role, place, name, *rest = sys.argv[1:]
+    store = await opened(place)
     await (share(store, name, int(rest[0])) if role == "share" else write(store, name))
     await store.close()
 

@@ -194,11 +194,11 @@ class TestAssign:
         calls = await recorded(node, world.add(node, "b"))
         assert calls == ["update"]
 
-    async def test_the_first_in_a_new_block_costs_two_writes_and_two_lists(self, world: World) -> None:
+    async def test_the_first_in_a_new_block_costs_two_writes_and_three_reads(self, world: World) -> None:
         await world.pools(("p", "10.65.0.0/16", None))
         node = await world.node()
         node.allocator.set_pools([pool("p", "10.65.0.0/16")])
-        assert await recorded(node, world.add(node, "a")) == ["list", "create", "list", "update"]
+        assert await recorded(node, world.add(node, "a")) == ["list", "create", "list", "get", "update"]
 
     async def test_those_that_arrive_while_a_write_flies_share_the_next(self, world: World) -> None:
         await world.pools(("p", "10.65.0.0/16", None))

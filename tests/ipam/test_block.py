@@ -1,5 +1,6 @@
 """A block's algebra: pictures, laws, and that nothing but the right id frees an address."""
 
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
 
 import msgspec
@@ -7,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datastore.resources.ipblock import HISTORY, Past
 from ipam.block import Among, Block, Owner, Range, new_block
-from ipam.errors import BlockFull
+from ipam.errors import BlockFull, Frozen
 
 NOW = 1_000_000.0
 COOLDOWN = 30.0
@@ -185,3 +187,67 @@ def test_addresses_that_were_passed_over_are_given_later_each_once() -> None:
         given.append(held.ordinal)
     assert sorted(given) == [0, 1, 2, 3, 4, 6, 7]
     assert not made.has_room(NOW, COOLDOWN)
+
+
+class TestHistory:
+    def test_whoever_gave_up_an_address_is_remembered_from_when_to_when(self) -> None:
+        made, held = block("x").assign(POD, ID, NOW, COOLDOWN)
+        made = made.release(held.ordinal, ID, NOW + 60)
+        assert made.record.spec.history == (Past(ordinal=1, namespace="shop", pod="web", since=NOW, until=NOW + 60),)
+
+    def test_one_that_was_no_pods_is_remembered_by_its_handle_and_a_borrower_by_its_node(self) -> None:
+        made, held = block("").assign(Owner("manual/db", "node-2"), ID, NOW, COOLDOWN)
+        made = made.release(held.ordinal, ID, NOW + 60)
+        expected = Past(ordinal=0, handle="manual/db", node="node-2", since=NOW, until=NOW + 60)
+        assert made.record.spec.history == (expected,)
+
+    def test_an_adoption_is_no_new_owner(self) -> None:
+        made, held = block("").assign(POD, ID, NOW, COOLDOWN)
+        made, again = made.adopt(held.ordinal, POD, "00000000000000bb", NOW + 40)
+        assert made.record.spec.history == ()
+        (past,) = made.release(again.ordinal, again.id, NOW + 60).record.spec.history
+        assert (past.since, past.until) == (NOW, NOW + 60)
+
+    def test_nothing_is_remembered_of_a_release_that_freed_nothing(self) -> None:
+        assert block("x").release(0, ID, NOW).record.spec.history == ()
+
+    def test_a_release_by_a_clock_behind_ends_no_sooner_than_it_began(self) -> None:
+        made, held = block("").assign(POD, ID, NOW, COOLDOWN)
+        (past,) = made.release(held.ordinal, ID, NOW - 500).record.spec.history
+        assert (past.since, past.until) == (NOW, NOW)
+
+    def test_a_block_remembers_its_last_owners_and_stays_valid(self) -> None:
+        made = block("")
+        for number in range(HISTORY + 9):
+            owner = Owner(f"h{number}", "node-1", f"pod-{number}", "shop")
+            made, held = made.assign(owner, f"{number:016x}", NOW + number, 0)
+            made = made.release(held.ordinal, held.id, NOW + number)
+            made.record.check()
+        assert [past.pod for past in made.record.spec.history] == [f"pod-{n}" for n in range(9, HISTORY + 9)]
+
+
+class TestFrozen:
+    @pytest.mark.parametrize(
+        "change",
+        [
+            pytest.param(lambda found: found.assign(POD, ID, NOW, COOLDOWN), id="an assign"),
+            pytest.param(
+                lambda found: found.assign(POD, ID, NOW, COOLDOWN, Among.only(IPv4Address("10.0.0.5"))),
+                id="an assign of an address asked for",
+            ),
+            pytest.param(lambda found: found.adopt(0, POD, ID, NOW), id="an adoption"),
+            pytest.param(lambda found: found.release(0, f"{0:016x}", NOW), id="a release"),
+        ],
+    )
+    def test_every_change_of_a_frozen_block_is_refused(self, change: Callable[[Block], object]) -> None:
+        with pytest.raises(Frozen, match=r"10-0-0-0-29 is frozen.*migration m1"):
+            change(frozen(block("x")))
+
+    def test_releasing_what_is_not_there_needs_no_thaw(self) -> None:
+        found = frozen(block("x"))
+        assert found.release(0, ID, NOW) is found
+
+
+def frozen(found: Block) -> Block:
+    spec = msgspec.structs.replace(found.record.spec, frozen="m1")
+    return Block(msgspec.structs.replace(found.record, spec=spec), found.network)

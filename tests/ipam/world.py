@@ -122,10 +122,11 @@ def pool(name: str, cidr: str, block_size: int | None = None, *, disabled: bool 
 class Node:
     """One node's allocator, with its folder of handles."""
 
-    def __init__(self, name: str, store: MemoryStore, folder: Path, clock: Clock) -> None:
+    def __init__(self, name: str, store: MemoryStore, folder: Path, clock: Clock, machine: str = "") -> None:
         self.name = name
         self.gate = Gate(open=True)
-        self.allocator = Allocator(GatedStore(store, self.gate), name, f"machine-{name}", clock=clock, pause=no_pause)
+        gated, machine = GatedStore(store, self.gate), machine or f"machine-{name}"
+        self.allocator = Allocator(gated, name, machine, clock=clock, pause=no_pause)
         self.handles = Handles(folder / name)
 
 

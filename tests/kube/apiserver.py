@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.kube.certs import Certs
-from tests.kube.etcd import Etcd
 from tests.kube.programs import APISERVER
 from tests.kube.server import Server, free_port
+from tests.servers.etcd import Etcd
 
 ADMIN_TOKEN = "admin-token"  # noqa: S105
 NOBODY_TOKEN = "nobody-token"  # noqa: S105
@@ -30,7 +30,14 @@ class ApiServer:
         tokens.write_text(_TOKENS)
         issuer = "https://kubernetes.default.svc"
         command = (
-            *(APISERVER, "--etcd-servers", etcd.url, "--etcd-prefix", prefix, "--etcd-compaction-interval=0"),
+            *(
+                APISERVER,
+                "--etcd-servers",
+                f"http://127.0.0.1:{etcd.members[0].port}",
+                "--etcd-prefix",
+                prefix,
+                "--etcd-compaction-interval=0",
+            ),
             *("--bind-address=127.0.0.1", "--secure-port", self.port),
             # A loopback address can't be advertised: it would point at each pod itself.
             *("--advertise-address=192.0.2.1", "--endpoint-reconciler-type=none"),

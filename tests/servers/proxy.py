@@ -50,6 +50,11 @@ class Proxy:
     def stall(self, stalled: bool) -> None:
         (self._moving.clear if stalled else self._moving.set)()
 
+    @property
+    def open(self) -> int:
+        """How many connections there are now."""
+        return len(self._tasks)
+
     def cut(self) -> None:
         """Reset every connection."""
         for pair in list(self._pairs):
@@ -65,10 +70,11 @@ class Proxy:
         """Stop listening and reset what there is."""
         if self._server is not None:
             self._server.close()
-        self.cut()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.refuse = True
+        self.stall = False
+        while self._tasks:  # not cancelled: asyncio logs it of a task that serves a connection
+            self.cut()
+            await asyncio.wait(set(self._tasks))
 
     async def _serve(self, client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter) -> None:
         self.connections += 1

@@ -5,12 +5,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from agent.sync import KindSync
 from datastore.errors import Unavailable
 from datastore.memory import MemoryStore
 from datastore.resources.kubernetes import Namespace
 from datastore.resources.value import Metadata, Resource
 from datastore.store import Batch, Gone, Listing, Revision, Where
+from datastore.sync import KindSync
 
 R = TypeVar("R", bound=Resource)
 

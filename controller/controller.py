@@ -1,0 +1,126 @@
+"""The controller put together.
+
+    candidate    asks for the Lease, answers tools; has no watch and no memory of the cluster
+    leader       watches (`view`) ──> every look: what departed nodes left (`ipam.reclaim_departed`), pools' status
+
+Whoever leads anew begins its graces anew: nothing is taken over from the one before but what the store says.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+
+from controller.leader import Election, Timing
+from controller.options import Options
+from controller.pools import tell_usage
+from controller.status import StatusServer
+from controller.view import WATCHED, View
+from datastore.errors import StoreError
+from datastore.resources.value import Resource
+from datastore.store import Store
+from datastore.sync import KindSync
+from datastore.urls import describe
+from ipam.errors import IpamError
+from ipam.reclaim_departed import DepartedReclaim
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 30.0
+"""Between looks; with a short grace three to a grace, for looks further apart than the grace begin anew."""
+_PORTION_S = 1.0
+_REMEMBERED = 50
+"""Lines of what was done that a status tells."""
+
+
+class Controller:
+    """One process; `run` it until it is cancelled."""
+
+    def __init__(self, options: Options, store: Store, timing: Timing | None = None) -> None:
+        self._options = options
+        self._store = store
+        self._election = Election(store, options.identity, options.namespace, timing)
+        self._view = View()
+        self._syncs: list[KindSync[Resource]] = []
+        self._done: deque[str] = deque(maxlen=_REMEMBERED)
+        self._counts: Counter[str] = Counter()
+        self._failure = ""
+
+    async def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
+        """Answer tools, and work whenever this one leads, without end.
+
+        Raises:
+            OSError: the socket can't be made.
+        """
+        server = StatusServer(self.status)
+        await server.start(self._options.control)
+        on_ready()
+        try:
+            await self._election.run(self._work)
+        finally:
+            await server.close()
+
+    def status(self) -> Mapping[str, object]:
+        """How this controller is, for tools."""
+        view = self._view
+        return {
+            "ready": True,
+            "pid": os.getpid(),
+            "identity": self._options.identity,
+            "leads": self._election.leads,
+            "leader": self._election.holder,
+            "datastore": describe(self._options.datastore),
+            "failures": [text for text in (self._election.failure, self._failure, *self._watch_failures()) if text],
+            "nodes": len(view.nodes),
+            "blocks": len(view.blocks),
+            "departed": sorted(view.absent()),
+            "done": dict(self._counts),
+            "last": list(self._done),
+        }
+
+    async def _work(self) -> None:
+        """What the leader does, until it is cancelled."""
+        self._view, self._syncs = View(), []
+        reclaim = DepartedReclaim(self._store, tell=self._tell)
+        self._syncs = [KindSync(self._store, kind, *self._view.told(kind)) for kind in WATCHED]
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for sync in self._syncs:
+                    tasks.create_task(sync.run())
+                await asyncio.gather(*(sync.listed.wait() for sync in self._syncs))
+                while True:
+                    await self._look(reclaim)
+                    await self._pause()
+        finally:
+            self._view, self._syncs = View(), []
+
+    async def _pause(self) -> None:
+        """Wait for the next look, in portions: the grace may become shorter meanwhile."""
+        view, began = self._view, time.monotonic()
+        while time.monotonic() - began < min(LOOK_S, view.settings.reclaim_grace_seconds / 3):  # noqa: ASYNC110
+            await asyncio.sleep(_PORTION_S)
+
+    async def _look(self, reclaim: DepartedReclaim) -> None:
+        """One look at everything; what the store refuses waits for the next. Who can't watch doesn't judge."""
+        if any(self._watch_failures()):
+            return
+        began = time.monotonic()
+        try:
+            view = self._view
+            await reclaim.look(view.absent(), view.claims, view.settings)
+            self._failure = ""
+        except (StoreError, IpamError) as error:
+            self._failure = str(error)
+            log.warning("departed nodes can't be looked over now: %s", error)
+        await tell_usage(self._store, self._view)
+        log.debug("looked in %.3f s", time.monotonic() - began)
+
+    def _tell(self, line: str) -> None:
+        log.info("%s", line)
+        self._done.append(line)
+        self._counts[" ".join(line.split()[: 1 if line.startswith("reclaimed") else 2])] += 1
+
+    def _watch_failures(self) -> list[str]:
+        return [sync.failure for sync in self._syncs if sync.failure]

@@ -1,0 +1,1 @@
+"""The Store in etcd v3, which many machines share."""

@@ -1,0 +1,1 @@
+"""The Store on PostgreSQL: see datastore/DESIGN.md."""
