@@ -1,15 +1,14 @@
 #!/bin/sh
 # The programs of others that tests and benches run tortie beside: CNI plugins (Debian's, and the newest release from the
-# Go module proxy), cnitool, podman, containerd, iperf3, PostgreSQL, etcd, kube-apiserver and kubectl (eight CPU minutes
-# once). Debian's come by apt, as root; what is built is cached outside the clone, in $TORTIE_CACHE (/var/cache/tortie as
-# root, else ~/.cache/tortie), and built again where it is absent.
-#   sh ci/peers.sh [plugins|runtimes|stores|kubernetes]...    all of them without an argument; says where the cache is
+# Go module proxy), cnitool, podman, containerd, iperf3, PostgreSQL, etcd, kube-apiserver, kubectl. Debian's come by apt,
+# as root; what is built (Kubernetes takes about 8 CPU minutes) is cached outside the clone, in $TORTIE_CACHE
+# (/var/cache/tortie as root, else ~/.cache/tortie), and built again where it is absent.
+#   sh ci/peers.sh [plugins|runtimes|stores|kubernetes]...      all of them without an argument; says where the cache is
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
 PLUGINS=v1.9.1
 CNITOOL=v1.3.1
-ETCD=v3.7.3
 if [ "$(id -u)" = 0 ]; then cache=${TORTIE_CACHE:-/var/cache/tortie}; else cache=${TORTIE_CACHE:-$HOME/.cache/tortie}; fi
 [ $# != 0 ] || set -- plugins runtimes stores kubernetes
 
@@ -59,40 +58,29 @@ unpack() {
     mv "$new" "$cache/$1"
 }
 
-# build_etcd FOLDER VERSION: `go install` refuses its module for the replacements in its go.mod
-build_etcd() {
-    [ ! -d "$cache/$1" ] || return 0
-    mkdir -p "$cache"
-    new=$(mktemp -d "$cache/.new.XXXXXX")
-    echo "building etcd@$2" >&2
-    (
-        cd "$new"
-        export CGO_ENABLED=0 GOFLAGS="-buildvcs=false -mod=mod"
-        go mod init peers && go get "go.etcd.io/etcd/server/v3@$2" && go build -o etcd go.etcd.io/etcd/server/v3
-    ) >&2
-    chmod 755 "$new"
-    mv "$new" "$cache/$1"
-}
-
-# build_kubernetes NAME...: its programs at the version of tests/kube/go/go.mod, in $cache/kubernetes-VERSION, all or none
-build_kubernetes() {
-    version=$(awk '$1 == "k8s.io/kubernetes" { print $2 }' tests/kube/go/go.mod)
-    folder=$cache/kubernetes-$version minor=${version#*.}
+# build_from GO_FOLDER MODULE NAME=PACKAGE...: programs of the module at the version that tests/kube/go/GO_FOLDER/go.mod
+# has (with go.sum, so that every byte is known), in $cache/GO_FOLDER-VERSION, all of them or none
+build_from() {
+    source=tests/kube/go/$1
+    version=$(awk -v module="$2" '$1 == module { print $2 }' "$source/go.mod")
+    folder=$cache/$1-$version
     [ ! -d "$folder" ] || return 0
     mkdir -p "$cache"
     new=$(mktemp -d "$cache/.new.XXXXXX")
     flags="-s -w"
-    for package in component-base/version client-go/pkg/version; do
-        flags="$flags -X k8s.io/$package.gitVersion=$version"
-        flags="$flags -X k8s.io/$package.gitMajor=1 -X k8s.io/$package.gitMinor=${minor%%.*}"
+    for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
+        flags="$flags -X $package.gitVersion=$version -X $package.gitMajor=1"
     done
-    for name in "$@"; do
-        echo "building $name@$version" >&2
+    minor=${version#*.}
+    flags="$flags -X k8s.io/component-base/version.gitMinor=${minor%%.*}"
+    shift 2
+    for pair in "$@"; do
+        echo "building ${pair#*=}@$version" >&2
         (
-            cd tests/kube/go
+            cd "$source"
             export CGO_ENABLED=0 GOFLAGS="-buildvcs=false -mod=readonly"
-            nice go build -trimpath -ldflags "$flags" -o "$new/$name" "k8s.io/kubernetes/cmd/$name"
-        ) >&2
+            nice go build -trimpath -ldflags "$flags" -o "$new/${pair%%=*}" "${pair#*=}" >&2
+        )
     done
     chmod 755 "$new"
     mv "$new" "$folder"
@@ -121,12 +109,15 @@ for what in "$@"; do
             sed -i 's/^#* *create_main_cluster *=.*/create_main_cluster = false/' $settings
         packages postgresql-15
         unpack etcd-debian etcd-server etcd
-        build_etcd "etcd-$ETCD" "$ETCD"
+        build_from etcd go.etcd.io/etcd/server/v3 etcd=go.etcd.io/etcd/server/v3
         ;;
     kubernetes)
         packages openssl
-        build_etcd "etcd-$ETCD" "$ETCD"
-        build_kubernetes kube-apiserver kubectl
+        build_from etcd go.etcd.io/etcd/server/v3 etcd=go.etcd.io/etcd/server/v3
+        # shellcheck disable=SC2046  # a list of packages
+        build_from kubernetes k8s.io/kubernetes $(
+            for name in kube-apiserver kubectl; do echo "$name=k8s.io/kubernetes/cmd/$name"; done
+        )
         ;;
     *) echo "plugins, runtimes, stores or kubernetes, not $what" >&2 && exit 2 ;;
     esac

@@ -68,13 +68,6 @@ def on_sqlite(journal: Journal) -> Driver:
     return driver
 
 
-def on_kubernetes(folder: Path, stack: AsyncExitStack) -> Opener:
-    """Stores on a real API server, which is started when the first test asks for one."""
-    from tests.kube.stores import on_server
-
-    return on_server(folder, stack)
-
-
 def on_postgresql(folder: Path, stack: AsyncExitStack) -> Opener:
     """Stores in schemas of a PostgreSQL server."""
 
@@ -88,6 +81,13 @@ def on_postgresql(folder: Path, stack: AsyncExitStack) -> Opener:
         return store
 
     return open_new
+
+
+def on_kubernetes(folder: Path, stack: AsyncExitStack) -> Opener:
+    """Stores on a real API server, which is started when the first test asks for one."""
+    from tests.kube.stores import on_server
+
+    return on_server(folder, stack)
 
 
 DRIVERS: Mapping[str, Driver] = {

@@ -12,6 +12,7 @@ import pytest
 
 from datastore.store import Store
 from datastore.urls import open_store
+from tests.kube.faults import on_kubernetes
 from tests.servers import postgresql
 from tests.servers.proxy import Proxy
 
@@ -22,6 +23,11 @@ class Server(Protocol):
     @property
     def port(self) -> int:
         """Where it listens, in every life the same."""
+        ...
+
+    @property
+    def forgets(self) -> bool:
+        """Whether a new life has no history of the one before, so that watches are `Compacted`."""
         ...
 
     async def new_store(self) -> str:
@@ -80,5 +86,6 @@ async def on_postgresql() -> AsyncIterator[Server]:
 
 
 SERVERS: Mapping[str, Callable[[], AbstractAsyncContextManager[Server]]] = {
+    "kubernetes": on_kubernetes,
     "postgresql": on_postgresql,
 }

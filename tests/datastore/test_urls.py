@@ -40,13 +40,13 @@ async def test_each_memory_is_a_store_of_its_own() -> None:
         pytest.param("sqlite:////var/lib/t.db", "SQLite file /var/lib/t.db", id="as SQLAlchemy writes it"),
         pytest.param("SQLite:///t.db", "SQLite file /t.db", id="a scheme in capitals"),
         pytest.param("memory:", "memory of this process", id="memory"),
+        pytest.param("etcd://db/x", "etcd at db:2379, below /x", id="etcd"),
         pytest.param("kubernetes:", "Kubernetes API, configuration of the pod, or of kubectl", id="a cluster"),
         pytest.param(
             "kubernetes:///etc/k?context=lab&qps=5",
             "Kubernetes API, configuration kubeconfig /etc/k, context lab",
             id="a kubeconfig",
         ),
-        pytest.param("etcd://db/x", "etcd at db:2379, below /x", id="etcd"),
     ],
 )
 def test_an_address_is_described_without_opening_it(url: str, description: str) -> None:

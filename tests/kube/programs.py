@@ -8,7 +8,7 @@ import pytest
 from tests.host import CACHE
 from tests.servers.etcd import VERSIONS
 
-_GO_MOD = Path(__file__).parent / "go" / "go.mod"
+_GO_MOD = Path(__file__).parent / "go" / "kubernetes" / "go.mod"
 
 
 def _version() -> str:
