@@ -11,9 +11,16 @@ from tests.kube.programs import APISERVER
 from tests.kube.server import Server, free_port
 from tests.servers.etcd import Etcd
 
+TORTIE = "tortie"
 ADMIN_TOKEN = "admin-token"  # noqa: S105
+TORTIE_TOKEN = "tortie-token"  # noqa: S105
+"""Of a user who may do what this product does, see `cluster.ROLE`."""
 NOBODY_TOKEN = "nobody-token"  # noqa: S105
-_TOKENS = f'{ADMIN_TOKEN},admin,u-admin,"system:masters"\n{NOBODY_TOKEN},nobody,u-nobody\n'
+_TOKENS = f"""\
+{ADMIN_TOKEN},admin,u-admin,"system:masters"
+{TORTIE_TOKEN},{TORTIE},u-tortie
+{NOBODY_TOKEN},nobody,u-nobody
+"""
 _ANSWER_S = 30
 
 
@@ -82,7 +89,7 @@ class ApiServer:
         return answer
 
     def kubeconfig(self, path: Path, user: dict[str, object] | None = None, *, port: int = 0) -> Path:
-        """A kubeconfig at `path` for `user` (the admin's token without), perhaps through a proxy's `port`."""
+        """A kubeconfig at `path` for `user` (without, who may do what we do), perhaps through a proxy's `port`."""
         cluster = {
             "server": f"https://127.0.0.1:{port or self.port}",
             "certificate-authority": str(self.certs.authority),
@@ -91,7 +98,7 @@ class ApiServer:
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "tests", "cluster": cluster}],
-            "users": [{"name": "user", "user": user if user is not None else {"token": ADMIN_TOKEN}}],
+            "users": [{"name": "user", "user": user if user is not None else {"token": TORTIE_TOKEN}}],
             "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "user"}}],
             "current-context": "tests",
         }
