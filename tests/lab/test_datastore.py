@@ -51,9 +51,9 @@ async def left(url: str) -> list[str]:
 def test_a_lab_on_a_server_works_as_on_a_file_and_leaves_nothing_there(
     server: postgresql.PostgreSQLServer, folder: Folder, way: str
 ) -> None:
-    schema = server.new_store()
+    schema = asyncio.run(server.new_store())
     by_socket = f"postgresql://tortie@:{server.port}/tortie?host={server.folder}&schema={schema}&sslmode=disable"
-    url = by_socket if way == "unix socket" else server.url(schema)
+    url = by_socket if way == "unix socket" else server.url(schema, server.port)
     topology.up(folder, 2, url)
     cluster = Cluster(folder)
     assert (folder.datastore, (cluster.state.forwarder is None)) == (url, way == "unix socket")
