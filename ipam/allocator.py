@@ -364,8 +364,8 @@ class Allocator:
             await writer.submit(Release(held, self._clock(), must_write=not certain))
 
     def _is_idle(self, block: Block) -> bool:
-        spec = block.record.spec
-        if not (self._mirror.is_mine(block) and spec.ready and block.empty) or spec.frozen:
+        """Ready or not: a claim that died leaves a block that nobody else may use."""
+        if not (self._mirror.is_mine(block) and block.empty) or block.record.spec.frozen:
             return False
         return block.idle_since() + IDLE_S <= self._clock()
 

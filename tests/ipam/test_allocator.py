@@ -445,6 +445,21 @@ class TestGiveBack:
         assert given[0].block != held.block
         assert set((await owners(world.store)).values()) == {"b"}
 
+    async def test_a_block_that_nobody_made_ready_is_given_back_too(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/29", 29))
+        node = await world.node("node-1")
+        left = new_block(ip_network("10.65.0.0/29"), "p", "node-1", "machine-node-1", world.clock.now)
+        await world.store.create(left.record)
+        await node.allocator.load()
+
+        async def nothing_to_withdraw() -> None:
+            assert node.allocator.networks() == frozenset()
+
+        assert await node.allocator.give_back(nothing_to_withdraw) == 0
+        world.clock.now += IDLE_S
+        assert await node.allocator.give_back(nothing_to_withdraw) == 1
+        assert await blocks_of(world.store) == []
+
 
 class TestAnotherProcess:
     """`python -m cni` assigns and releases beside the agent, which doesn't watch its own blocks."""
