@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 from kernel import netns
 from lab.state import SUBNET_IPV4, SUBNET_IPV6, LabError
 
-_PORTS = {"postgresql": 5432, "postgres": 5432, "etcd": 2379}
+_PORTS = {"postgresql": 5432, "postgres": 5432, "etcd": 2379, "etcds": 2379}
 """By the scheme of a datastore's address, where it leaves the port out."""
 _LOCALHOST = ("127.0.0.1", "::1")
 _CHUNK = 1 << 16

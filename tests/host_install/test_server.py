@@ -28,7 +28,7 @@ async def stored(url: str) -> list[str]:
 
 def test_init_makes_its_pools_there_and_remove_takes_them_away(tmp_path: Path) -> None:
     server = asyncio.run(postgresql.shared_server())
-    place = f"tortie?host={server.folder}&schema={server.new_store()}&sslmode=disable"
+    place = f"tortie?host={server.folder}&schema={asyncio.run(server.new_store())}&sslmode=disable"
     url = f"postgresql://tortie@:{server.port}/{place}"
     with machines(tmp_path) as machine:
         before = machine.files()
