@@ -57,17 +57,20 @@ class Claimer:
         A lost answer leaves it to the next look: the delete can only land on a block that nobody has written since.
 
         Raises:
-            StoreError: the store can't be used.
+            StoreError: the store can't be used; the mirror keeps the block.
         """
+        there: IPBlock | None = None
         try:
             await self._store.delete(block.record)
         except NotFound:
             pass
         except (Conflict, Unknown):
-            self._mirror.forget(block.name)
-            return await self._mirror.writer_of(block.name) is None
+            with contextlib.suppress(NotFound):
+                there = await self._store.get(IPBlock, block.name)
         self._mirror.forget(block.name)
-        return True
+        if there is not None:
+            self._mirror.learn(Block.read(there))
+        return there is None
 
     async def _claim_in(self, pool: Pool, cell: Network, among: Among | None) -> Block | None:
         listed = await self._mirror.list_cell(cell)

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from datastore.errors import Unavailable
 from datastore.memory import MemoryStore
 from datastore.resources.ipblock import IPBlock
 from datastore.store import Where
 from ipam.allocator import IDLE_S, Settings, Wanted
 from ipam.block import Among, Held, Owner, Range, new_block
 from ipam.errors import AddressTaken, NoAddress, NoPool, OutsidePools
-from tests.ipam.world import Clock, Fate, Node, blocks_of, owners, pool
+from tests.ipam.world import Clock, Fate, Node, Pending, blocks_of, owners, pool
 
 V4, V6, BOTH = Wanted((4,)), Wanted((6,)), Wanted((4, 6))
 
@@ -42,6 +43,13 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
+
+
+async def waiting(node: Node) -> Pending:
+    """The next call of a node whose gate is closed."""
+    while not node.gate.waiting:
+        await asyncio.sleep(0)
+    return node.gate.waiting.pop(0)
 
 
 def only(address: str) -> Wanted:
@@ -444,6 +452,25 @@ class TestGiveBack:
         await node.allocator.give_back(withdraw)
         assert given[0].block != held.block
         assert set((await owners(world.store)).values()) == {"b"}
+
+    async def test_a_block_whose_fate_cannot_be_read_is_given_back_by_the_next_look(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/29", 29))
+        node = await world.node("node-1")
+        await node.allocator.release(await world.add(node, "a"))
+        world.clock.now += IDLE_S
+
+        async def nothing_to_withdraw() -> None:
+            pass
+
+        node.gate.open = False
+        giving = asyncio.ensure_future(node.allocator.give_back(nothing_to_withdraw))
+        for fate in (Fate.LOST, Fate.REFUSED):
+            (await waiting(node)).fate.set_result(fate)
+        with pytest.raises(Unavailable):
+            await giving
+        node.gate.open = True
+        assert await node.allocator.give_back(nothing_to_withdraw) == 1
+        assert await blocks_of(world.store) == []
 
     async def test_a_block_that_nobody_made_ready_is_given_back_too(self, world: World) -> None:
         await world.pools(("p", "10.65.0.0/29", 29))
