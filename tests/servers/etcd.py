@@ -347,6 +347,7 @@ class Lone:
     """A cluster of one as `tests.datastore.servers.Server`."""
 
     cluster: Etcd
+    forgets: bool = False
 
     @property
     def port(self) -> int:
