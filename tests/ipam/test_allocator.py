@@ -202,11 +202,11 @@ class TestAssign:
         calls = await recorded(node, world.add(node, "b"))
         assert calls == ["update"]
 
-    async def test_the_first_in_a_new_block_costs_two_writes_and_three_reads(self, world: World) -> None:
+    async def test_the_first_in_a_new_block_costs_two_writes_and_four_reads(self, world: World) -> None:
         await world.pools(("p", "10.65.0.0/16", None))
         node = await world.node()
         node.allocator.set_pools([pool("p", "10.65.0.0/16")])
-        assert await recorded(node, world.add(node, "a")) == ["list", "create", "list", "get", "update"]
+        assert await recorded(node, world.add(node, "a")) == ["list", "create", "list", "get", "get", "update"]
 
     async def test_those_that_arrive_while_a_write_flies_share_the_next(self, world: World) -> None:
         await world.pools(("p", "10.65.0.0/16", None))
@@ -306,7 +306,9 @@ class TestClaim:
         theirs = new_block(ip_network("10.65.0.0/29"), "small", "node-2", "m", world.clock.now).made_ready()
         for block in (ours, theirs):
             await world.store.create(block.record)
-        (held,) = await world.add(await world.node(), "a")
+        node = await world.node()
+        node.allocator.set_pools([pool("small", "10.65.0.0/28", 29)])  # the watch hasn't told of the other one
+        (held,) = await world.add(node, "a")
         assert held.address in ip_network("10.65.0.8/29")
 
     async def test_a_block_of_the_same_node_on_another_machine_is_not_ours(self, world: World) -> None:
@@ -319,6 +321,8 @@ class TestClaim:
     async def test_overlapping_claims_of_different_sizes_never_both_become_ready(self, world: World) -> None:
         await world.pools(("small", "10.65.0.0/28", 29), ("large", "10.65.0.0/28", 28))
         nodes = [await world.node(f"node-{n}") for n in (1, 2)]
+        nodes[0].allocator.set_pools([pool("small", "10.65.0.0/28", 29)])  # each has seen one of the two
+        nodes[1].allocator.set_pools([pool("large", "10.65.0.0/28", 28)])
         wanted = [Wanted((4,), {4: ("small",)}), Wanted((4,), {4: ("large",)})]
         await asyncio.gather(
             *(world.add(node, f"h{n}", wanted[n]) for n, node in enumerate(nodes)), return_exceptions=True
