@@ -31,6 +31,7 @@ from agent.reclaim import reclaim, take_over_blocks
 from agent.refresh import Refresher
 from agent.regain import keep_regaining, regain_all
 from agent.routes import RouteKeeper
+from agent.tunnels import TunnelKeeper
 from agent.upkeep import (
     forget_idle_groups,
     free_lost,
@@ -53,6 +54,7 @@ from cni.tombstones import Tombstones
 from datastore.errors import StoreError
 from datastore.resources.clusterconfiguration import ClusterConfiguration
 from datastore.resources.ippool import IPPool
+from datastore.resources.ipreservation import IPReservation
 from datastore.resources.kubernetes import Namespace
 from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.resources.node import Node as NodeResource
@@ -82,6 +84,7 @@ _WATCHED: tuple[type[Resource], ...] = (
     WorkloadEndpoint,
     NodeResource,
     IPPool,
+    IPReservation,
     ClusterConfiguration,
 )
 _AGAIN_S = 1.0
@@ -141,7 +144,7 @@ class Agent:
         self.dataplane = Dataplane(self.graph.compiler, self._iptables, self._ipset)
         self.routes = RouteKeeper(options.node, self.graph, self.allocator, netlink.NetlinkRoutes(self._socket()))
         self._node_object = NodeObject(
-            self._store, options.node, options.machine, addresses, self.allocator, options.pod_cidrs
+            self._store, options.node, options.machine, addresses, self.allocator, options.pod_cidrs, options.labels
         )
         self._publisher = Publisher(self._store, options.node)
         self._stack.push_async_callback(self._publisher.close)
@@ -161,8 +164,11 @@ class Agent:
             flows=flows,
             mtu=lambda: self._mtu,
             health=Health(self._syncs, self._node_object, self.dataplane),
+            namespaces=self.graph,
             pod_cidrs=lambda: options.pod_cidrs,
         )
+        self._tunnels = TunnelKeeper(options.node, self.allocator, self._node.handles, self._node_object.soon)
+        self._node_object.tunnel_addresses = self._tunnels.addresses
         self._plugin = Plugin(self._node, self._tombstones)
         self._control = Control(self._store, self.graph, self.dataplane, self.status)
         self.graph.on_change = self._on_graph_change
@@ -275,6 +281,7 @@ class Agent:
                 lambda: self.graph.configuration,
             ),
             self._publisher.run(),
+            self._tunnels.run(),
         ]
 
     async def _apply_changes(self) -> None:
@@ -291,10 +298,13 @@ class Agent:
     def _on_graph_change(self) -> None:
         self.allocator.set_pools(self.graph.pools.values())
         self.allocator.settings = Settings.of(self.graph.configuration)
+        self.allocator.set_reservations(self.graph.reservations.values())
+        own = self.graph.nodes.get(self._options.node)
+        self.allocator.node_labels = own.metadata.labels if own is not None else self._options.labels
+        self._tunnels.soon()
         self._changed.set()
         self.routes.soon()
         self._control.look_again()
-        own = self.graph.nodes.get(self._options.node)
         if not self._plugin.not_ready and (own is None or own.spec.machine != self._options.machine):
             self._node_object.lost()
 

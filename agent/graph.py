@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from agent.endpoints import endpoint_key, endpoint_of_record
+from cni.annotations import NamespaceFacts, facts_of
 from cni.records import Record
 from datastore.errors import Invalid
 from datastore.resources.clusterconfiguration import ClusterConfiguration, ClusterConfigurationSpec
 from datastore.resources.ippool import IPPool
+from datastore.resources.ipreservation import IPReservation
 from datastore.resources.kubernetes import Namespace
 from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.resources.node import Node
@@ -39,6 +41,7 @@ class Graph:
         self.nodes: dict[str, Node] = {}
         """Every Node, for routes."""
         self.pools: dict[str, IPPool] = {}
+        self.reservations: dict[str, IPReservation] = {}
         self.configuration = ClusterConfigurationSpec()
         self.local: dict[EndpointId, Record] = {}
         """The pods of this node."""
@@ -47,6 +50,7 @@ class Graph:
         """Called when somebody deleted the endpoint of a pod of this node that is there."""
         """Called after each listing and each batch of changes; whoever changes a local pod applies it himself."""
         self._node = node
+        self._namespaces: dict[str, NamespaceFacts] = {}
         self._revisions: dict[Key, str] = {}
         """Of every object seen, by kind, namespace and name."""
 
@@ -71,6 +75,10 @@ class Graph:
                 self._set(change)
         self.on_change()
 
+    async def facts(self, name: str) -> NamespaceFacts:
+        """What a namespace says of its pods' addresses; see `cni.annotations.Namespaces`."""
+        return self._namespaces.get(name, NamespaceFacts())
+
     def set_local(self, record: Record) -> None:
         """A pod of this node is there, or has changed."""
         endpoint = endpoint_of_record(record, self._node)
@@ -90,11 +98,14 @@ class Graph:
                     self.compiler.set_policy(convert(resource))
                 case Namespace():
                     self.compiler.set_namespace(resource.name, resource.metadata.labels)
+                    self._namespaces[resource.name] = facts_of(resource)
                 case Node():
                     self.nodes[resource.name] = resource
                     self.compiler.set_node(resource.name, node_addresses(resource))
                 case IPPool():
                     self.pools[resource.name] = resource
+                case IPReservation():
+                    self.reservations[resource.name] = resource
                 case ClusterConfiguration():
                     self.configuration = resource.spec
                 case WorkloadEndpoint() if resource.spec.node != self._node:
@@ -109,10 +120,13 @@ class Graph:
             self.compiler.remove_policy(PolicyKey(f"{gone.namespace}/{gone.name}"))
         elif kind is Namespace:
             self.compiler.remove_namespace(gone.name)
+            self._namespaces.pop(gone.name, None)
         elif kind is Node and self.nodes.pop(gone.name, None) is not None:
             self.compiler.remove_node(gone.name)
         elif kind is IPPool:
             self.pools.pop(gone.name, None)
+        elif kind is IPReservation:
+            self.reservations.pop(gone.name, None)
         elif kind is ClusterConfiguration:
             self.configuration = ClusterConfigurationSpec()
         elif kind is WorkloadEndpoint:

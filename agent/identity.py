@@ -9,6 +9,7 @@ needs to reach it, and out of it before it is given back.
 
 import asyncio
 import logging
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -39,6 +40,7 @@ class NodeObject:
         addresses: tuple[Address, ...],
         allocator: Allocator,
         pod_cidrs: tuple[Network, ...] = (),
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         self._store = store
         self._name = name
@@ -46,6 +48,9 @@ class NodeObject:
         self._addresses = tuple(str(address) for address in addresses)
         self._allocator = allocator
         self._pod_cidrs = tuple(str(network) for network in pod_cidrs)
+        self._labels = dict(labels or {})
+        self.tunnel_addresses: Callable[[], tuple[Address, ...] | None] = lambda: None
+        """The ends of this node's tunnels; None: not seen to yet, and the Node tells what it told."""
         self._node: Node | None = None
         """As last written."""
         self.created = asyncio.Event()
@@ -113,7 +118,7 @@ class NodeObject:
                 await self.claim()
             for _ in range(_TRIES):
                 wanted = self._wanted(self._node)
-                if self._node is not None and wanted.spec == self._node.spec:
+                if self._node is not None and _same(wanted, self._node):
                     return
                 try:
                     self._node = await self._store.update(wanted)
@@ -142,10 +147,19 @@ class NodeObject:
             "pod_cidrs": self._pod_cidrs,
             "borrowed": tuple(map(str, sorted(self._allocator.borrowed(), key=_order))),
         }
+        ends = self.tunnel_addresses()
+        if ends is not None:
+            changes["tunnel_addresses"] = tuple(map(str, ends))
         if known is None:
             spec = msgspec.structs.replace(NodeSpec(machine=self._machine), **changes)
-            return Node(metadata=Metadata(name=self._name), spec=spec)
-        return msgspec.structs.replace(known, spec=msgspec.structs.replace(known.spec, **changes))
+            return Node(metadata=Metadata(name=self._name, labels=self._labels), spec=spec)
+        labels = {**known.metadata.labels, **self._labels}
+        metadata = msgspec.structs.replace(known.metadata, labels=labels)
+        return msgspec.structs.replace(known, metadata=metadata, spec=msgspec.structs.replace(known.spec, **changes))
+
+
+def _same(one: Node, other: Node) -> bool:
+    return one.spec == other.spec and one.metadata.labels == other.metadata.labels
 
 
 def _order(value: object) -> tuple[int, str]:

@@ -2,7 +2,7 @@
 
 import argparse
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -30,6 +30,8 @@ class Options:
     """Underlay addresses; none: those of the default route's interface."""
     pod_cidrs: tuple[Network, ...]
     """CIDRs of this node alone, for IPAM plugins of others."""
+    labels: Mapping[str, str]
+    """Of this node's Node, beside those that administrators give it."""
     socket: Path
     state: Path
     machine: str
@@ -89,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CIDR",
         help="this node's own, for usePodCidr",
     )
+    parser.add_argument(
+        "--label", action="append", default=[], metavar="KEY=VALUE", help="of this node, for pools that select nodes"
+    )
     parser.add_argument("--socket", type=Path, default=DEFAULT_SOCKET, help="where the CNI relay finds this agent")
     parser.add_argument("--state", type=Path, default=DEFAULT_STATE, help="folder of this node's records")
     parser.add_argument("--machine-id", default="", help=f"identity of this machine (default: {_MACHINE_ID})")
@@ -111,11 +116,14 @@ def _checked(given: argparse.Namespace) -> Options:
     pod_cidrs = tuple(names.parse_cidr(text, "--pod-cidr") for text in given.pod_cidr)
     if len({network.version for network in pod_cidrs}) < len(pod_cidrs):
         raise Invalid("--pod-cidr", "takes one CIDR of each family")
+    labels = dict(_label(text) for text in given.label)
+    names.check_labels(labels, "--label")
     options = Options(
         node=given.node,
         datastore=given.datastore,
         node_ips=addresses,
         pod_cidrs=pod_cidrs,
+        labels=labels,
         socket=given.socket.absolute(),
         state=given.state.absolute(),
         machine=machine,
@@ -127,6 +135,13 @@ def _checked(given: argparse.Namespace) -> Options:
         if len(str(path).encode()) > _SOCKET_MAX:
             raise Invalid("--socket or --state", f"{path} is too long for a unix socket ({_SOCKET_MAX} bytes)")
     return options
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise Invalid("--label", f"{text[:100]!r} is no label; write KEY=VALUE")
+    return key, value
 
 
 def _address(text: str) -> Address:

@@ -153,15 +153,20 @@ def mac_of(config: Netconf, args: str) -> bytes:
     """
     for source, text in (("runtimeConfig.mac", config.runtime.mac), ("args.cni.mac", config.args.cni.mac)):
         if text:
-            return _mac(source, text)
-    return _mac("CNI_ARGS MAC", args) if args else b""
+            return mac(source, text)
+    return mac("CNI_ARGS MAC", args) if args else b""
 
 
-def _mac(source: str, text: str) -> bytes:
+def mac(source: str, text: str) -> bytes:
+    """The MAC that a text is, for messages from `source`.
+
+    Raises:
+        InvalidConfig: it is none that an interface can have.
+    """
     try:
-        mac = bytes.fromhex(text.replace(":", "").replace("-", ""))
+        found = bytes.fromhex(text.replace(":", "").replace("-", ""))
     except ValueError:
-        mac = b""
-    if len(mac) != 6 or mac[0] & 1 or not any(mac):
+        found = b""
+    if len(found) != 6 or found[0] & 1 or not any(found):
         raise InvalidConfig(f"{source} is no MAC address of one interface", text[:80])
-    return mac
+    return found

@@ -21,6 +21,7 @@ from ipaddress import ip_network
 import msgspec
 
 from cni import delegate, faults
+from cni.annotations import annotated
 from cni.config import Call
 from cni.detach import Unfinished, remove, settle
 from cni.ending import to_the_end
@@ -68,9 +69,22 @@ async def add(node: Node, call: Call, inside: Inside) -> Result:
         raise TryAgainLater("no address family to assign", "ipam.assign_ipv4 and ipam.assign_ipv6 are both false")
     try:
         async with node.handles.hold(call.attachment.handle) as hold:
-            return await _add_held(node, call, inside, hold)
+            return await _add_held(node, await with_annotations(node, call), inside, hold)
     except HandleBusy as error:
         raise TryAgainLater("the attachment is busy", str(error)) from error
+
+
+async def with_annotations(node: Node, call: Call) -> Call:
+    """The call with what the pod's annotations and its namespace say.
+
+    Raises:
+        InvalidConfig: an annotation's value can't be meant.
+        TryAgainLater: the namespace can't be looked up.
+    """
+    try:
+        return annotated(call, await node.namespaces.facts(call.pod.namespace))
+    except StoreError as error:
+        raise told(error) from error
 
 
 async def _add_held(node: Node, call: Call, inside: Inside, hold: Hold) -> Result:
@@ -120,7 +134,8 @@ async def _again(node: Node, call: Call, hold: Hold, before: Record) -> Result:
     """
     if before.delegated is not None:
         return await _finish(node, call, hold, before)
-    wanted = Wanted(call.addressing.wanted.families, call.addressing.wanted.pools)
+    given = call.addressing.wanted
+    wanted = Wanted(given.families, given.pools, use=given.use, namespace_labels=given.namespace_labels)
     # To its end: a DEL that cancels this ADD frees by the ids that it finds, and a new one is on its way.
     held = await to_the_end(node.allocator.assign(owner(node, call), wanted, hold, again=True))
     record = msgspec.structs.replace(before, held=texts(held))

@@ -9,7 +9,7 @@ Source: CNI SPEC 1.1.0 section 4 (delegated plugins: an abbreviated result, with
 
 import msgspec
 
-from cni.attach import owner, texts, told
+from cni.attach import owner, texts, told, with_annotations
 from cni.config import Call
 from cni.detach import Unfinished, remove, settle
 from cni.ending import to_the_end
@@ -64,7 +64,8 @@ async def _lend(node: Node, call: Call, hold: Hold) -> Result:
         node.records.write(record)
     try:
         # To its end: what a write that is under way will have given can't be undone before.
-        held = await to_the_end(node.allocator.assign(owner(node, call), call.addressing.wanted, hold, again=again))
+        wanted = (await with_annotations(node, call)).addressing.wanted
+        held = await to_the_end(node.allocator.assign(owner(node, call), wanted, hold, again=again))
         await node.flows.forgotten(tuple(one.address for one in held if not one.fresh))
         record = msgspec.structs.replace(record, held=texts(held), complete=True)
         node.records.write(record)

@@ -84,6 +84,8 @@ class CniArgs(msgspec.Struct, frozen=True):
     ports: tuple[PortArg, ...] = msgspec.field(default=(), name="tortie.dev/ports")
     ips: tuple[str, ...] = ()
     mac: str = ""
+    annotations: Mapping[str, str] = msgspec.field(default_factory=dict, name="tortie.dev/annotations")
+    """The pod's, where no Pod in an API has them."""
 
 
 class Args(msgspec.Struct, frozen=True):
@@ -265,6 +267,8 @@ def _check_args(args: CniArgs) -> None:
     for index, label in enumerate(args.labels):
         names.check_label_key(label.key, f"labels[{index}].key")
         names.check_label_value(label.value, f"labels[{index}].value")
+    for key in args.annotations:
+        names.check_label_key(key.lower(), "[tortie.dev/annotations]")
     for index, port in enumerate(args.ports):
         path = f"[tortie.dev/ports][{index}]"
         check_port_name(port.name, f"{path}.name")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Protocol
 
+from cni.annotations import Namespaces, NoNamespaces
 from cni.flows import Flows
 from cni.links import HostLinks
 from cni.reaper import Reaper
@@ -111,6 +112,8 @@ class Node:
     health: Health = field(default_factory=Healthy)
     pod_cidrs: Callable[[], tuple[IPv4Network | IPv6Network, ...]] = tuple
     """The node's own CIDRs, for IPAM plugins of others (`usePodCidr`)."""
+    namespaces: Namespaces = field(default_factory=NoNamespaces)
+    """What pods' namespaces say of their addresses."""
     freed: dict[str, None] = field(default_factory=dict)
     """Handles whose last release this process saw succeed, newest last: a second DEL needs no look at the store."""
     removing: dict[str, asyncio.Task[None]] = field(default_factory=dict)

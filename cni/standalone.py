@@ -7,10 +7,11 @@ here could put a policy in force. The pod's endpoint is written by the agent whe
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 from cni import removals
+from cni.annotations import StoredNamespaces
 from cni.config import Call, parse
 from cni.errors import InvalidConfig, NotAvailable, TryAgainLater
 from cni.flows import Flows
@@ -21,7 +22,10 @@ from cni.plugin import Output, Plugin
 from cni.reaper import Reaper
 from cni.records import Record, Records
 from cni.request import Request
-from datastore.errors import Invalid, StoreError, UnsupportedDatastore
+from datastore.errors import Invalid, NotFound, StoreError, UnsupportedDatastore
+from datastore.resources.clusterconfiguration import NAME as CLUSTER
+from datastore.resources.clusterconfiguration import ClusterConfiguration
+from datastore.resources.ipreservation import IPReservation
 from datastore.resources.node import Node as NodeResource
 from datastore.resources.node import NodeSpec
 from datastore.resources.value import Metadata
@@ -30,6 +34,7 @@ from datastore.urls import open_store
 from ipam.allocator import Allocator
 from ipam.handles import Handles
 from ipam.identity import NameTaken, claim
+from ipam.settings import Settings
 from kernel.batch import NETLINK_NETFILTER, NetlinkSocket
 
 DEFAULT_STATE = Path("/var/lib/tortie")
@@ -125,10 +130,27 @@ async def _run(call: Call, request: Request) -> Output:
                 raise TryAgainLater("the datastore can't be used", str(error)) from error
         if call.command == "ADD":
             await _claim(store, name, config.machine or _machine())
+            await _follow_rules(store, allocator, name)
         async with without_agent(name, allocator, Path(config.state or DEFAULT_STATE), NoEndpoints()) as node:
+            node.namespaces = StoredNamespaces(store)
             plugin = Plugin(node)
             plugin.not_ready = ""
             return await plugin.run(request)
+
+
+async def _follow_rules(store: Store, allocator: Allocator, name: str) -> None:
+    """Tell the allocator what administrators say of address management, and the node's labels.
+
+    Raises:
+        TryAgainLater: the datastore can't be used.
+    """
+    try:
+        with suppress(NotFound):
+            allocator.settings = Settings.of((await store.get(ClusterConfiguration, CLUSTER)).spec)
+        allocator.set_reservations((await store.list(IPReservation)).items)
+        allocator.node_labels = (await store.get(NodeResource, name)).metadata.labels
+    except StoreError as error:
+        raise TryAgainLater("the datastore can't be used", str(error)) from error
 
 
 async def _claim(store: Store, name: str, machine: str) -> None:

@@ -8,6 +8,7 @@ Source: CNI SPEC 1.1.0 section 2, "STATUS"; section 5 for the codes.
 """
 
 import asyncio
+from dataclasses import replace
 
 from cni import delegate
 from cni.config import Call
@@ -39,7 +40,8 @@ async def status(node: Node, call: Call) -> None:
             if plugin is not None:
                 await delegate.run(plugin, "STATUS", call.attachment)
             else:
-                await node.allocator.check_room(call.addressing.wanted)
+                # Which namespace the next pod is of, nobody knows: a pool that selects some counts.
+                await node.allocator.check_room(replace(call.addressing.wanted, namespace_labels=None))
     except (IpamError, StoreError) as error:
         raise NotAvailable("no address could be assigned", str(error)) from error
     except TimeoutError:

@@ -102,12 +102,22 @@ def restart(node: str, cluster: Choice) -> None:
 @click.option("--node", default="", help="Which node (default: the one with the fewest pods).")
 @click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="May be given several times.")
 @click.option("--port", "ports", multiple=True, metavar="[NAME:]PORT[/PROTOCOL]", help="A port to listen on.")
+@click.option(
+    "--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="Such as cni.tortie.dev/ipv4pools=[...]."
+)
 @cluster_options
-def run(pod: str, node: str, labels: Sequence[str], ports: Sequence[str], cluster: Choice) -> None:
+def run(
+    pod: str, node: str, labels: Sequence[str], ports: Sequence[str], annotations: Sequence[str], cluster: Choice
+) -> None:
     """Make a pod NS/NAME, by executing the plugin; returns when every running agent knows it."""
     namespace, name = named(pod)
     wanted = pods.NewPod(
-        namespace, name, node, dict(_label(text) for text in labels), tuple(pods.Port.parse(text) for text in ports)
+        namespace,
+        name,
+        node,
+        dict(_label(text) for text in labels),
+        tuple(pods.Port.parse(text) for text in ports),
+        dict(_label(text, "--annotation") for text in annotations),
     )
     wanted.check()
     folder = cluster.folder()
@@ -179,10 +189,10 @@ def named(text: str) -> tuple[str, str]:
     return namespace, name
 
 
-def _label(text: str) -> tuple[str, str]:
+def _label(text: str, option: str = "--label") -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals:
-        raise Invalid("--label", f"{text[:100]!r} is no label; write KEY=VALUE")
+        raise Invalid(option, f"{text[:100]!r} is no {option.removeprefix('--')}; write KEY=VALUE")
     return key, value
 
 

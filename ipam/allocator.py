@@ -45,8 +45,8 @@ class Wanted:
     """By family, where not any address of those pools will do."""
     use: str = WORKLOAD
     """What pools must be allowed for."""
-    namespace_labels: Mapping[str, str] = field(default_factory=dict)
-    """Of the pod's namespace, for pools that select namespaces."""
+    namespace_labels: Mapping[str, str] | None = field(default_factory=dict)
+    """Of the pod's namespace, for pools that select namespaces; None: any of them will do."""
 
 
 def draw_id() -> str:
@@ -210,6 +210,19 @@ class Allocator:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
+
+    async def serves(self, held: Held, wanted: Wanted) -> bool:
+        """Whether an address lies in a pool from which it could be given now to who wants this.
+
+        Raises:
+            StoreError: the pools can't be read.
+        """
+        family = held.address.version
+        try:
+            pools = (await self._eligible(wanted, (family,)))[family]
+        except (NoPool, OutsidePools):
+            return False
+        return any(held.address in pool.network for pool in pools)
 
     async def release_handle(self, handle: str, hold: Hold | None = None) -> tuple[Held, ...]:
         """Free whatever a handle has, as a fresh list shows it; gives what was freed.

@@ -55,7 +55,8 @@ class Asker:
 
     use: str = WORKLOAD
     node_labels: Mapping[str, str] = field(default_factory=dict)
-    namespace_labels: Mapping[str, str] = field(default_factory=dict)
+    namespace_labels: Mapping[str, str] | None = field(default_factory=dict)
+    """None: of some namespace, nobody knows which."""
 
 
 ANYBODY = Asker()
@@ -213,7 +214,9 @@ def _is_for(resource: IPPool, asker: Asker) -> bool:
     spec = resource.spec
     if spec.assignment_mode == _MANUAL or not parse(spec.node_selector).matches(asker.node_labels):
         return False
-    return asker.use != WORKLOAD or parse(spec.namespace_selector).matches(asker.namespace_labels)
+    if asker.use != WORKLOAD or asker.namespace_labels is None:
+        return True
+    return parse(spec.namespace_selector).matches(asker.namespace_labels)
 
 
 def _made_at(pool: IPPool) -> str:

@@ -93,6 +93,7 @@ class NewPod:
     """Empty: the node with the fewest pods."""
     labels: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[Port, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
         """Judge names and labels.
@@ -103,6 +104,8 @@ class NewPod:
         names.check_label_name(self.namespace, "namespace")
         names.check_subdomain(self.name, "name")
         names.check_labels(self.labels, "--label")
+        for key in self.annotations:
+            names.check_label_key(key.lower(), "--annotation")
         for what, found in (
             ("listened on", [f"{port.number}/{port.protocol}" for port in self.ports]),
             ("named", [port.name for port in self.ports if port.name]),
@@ -112,10 +115,13 @@ class NewPod:
                 raise names.invalid("--port", twice, f"is {what} twice")
 
     def extra(self) -> dict[str, object]:
-        """What of it goes to the plugin beside CNI_ARGS: labels by the CNI conventions, named ports as ours."""
+        """What of it goes to the plugin beside CNI_ARGS: labels by the CNI conventions, the rest as ours."""
         labels = [{"key": key, "value": value} for key, value in self.labels.items()]
         ports = [{"name": one.name, "port": one.number, "protocol": one.protocol} for one in self.ports if one.name]
-        return {"args": {"cni": {"labels": labels, "tortie.dev/ports": ports}}}
+        extra: dict[str, object] = {"labels": labels, "tortie.dev/ports": ports}
+        if self.annotations:
+            extra["tortie.dev/annotations"] = dict(self.annotations)
+        return {"args": {"cni": extra}}
 
 
 def run(folder: Folder, state: LabState, wanted: NewPod) -> LabPod:
