@@ -2,8 +2,8 @@
 
     LISTEN ── heard: a kind ─────────────────────────────> ring that kind
        │
-       ├── just connected, or the connection ended ──────> ring all: what was told meanwhile wasn't heard
-       └── timer ── look: kinds after the last look ─────> ring those; no answer: connect again
+       ├── just connected, timer ── look at the log ─────> ring what came after the last look
+       └── connection ended, no answer ──────────────────> ring all: who watches shall see for himself; connect again
 
 Ringing too often costs watchers a read, ringing too seldom would cost them news; NOTIFY is never believed to be all.
 """
@@ -79,7 +79,6 @@ class News:
         ended = asyncio.Event()
         await session.listen(self._statements.channel, lambda kind: self._bell.ring((kind,)), ended.set)
         self.is_listening = True
-        self._bell.ring_all()
         while not session.is_closed():
             await self._look(session)
             try:
@@ -91,7 +90,7 @@ class News:
     async def _look(self, session: Session) -> None:
         rows = await session.fetch(self._statements.look, {"after": self._seen.newest}, Doing.READING)
         reach = history_of(session, rows)
-        if reach.identity != self._seen.identity or reach.newest < self._seen.newest:
+        if reach.identity != self._seen.identity or not reach.compacted <= self._seen.newest <= reach.newest:
             self._bell.ring_all()
         else:
             self._bell.ring(cast("list[str] | None", rows[0][3]) or ())

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from datastore.errors import Conflict, NotFound, Unavailable, Unknown
+from datastore.postgresql import writer
 from datastore.postgresql.function import LOCK
 from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.resources.value import Metadata
@@ -147,21 +148,21 @@ async def test_a_cancelled_callers_write_lands(place: Place) -> None:
     await until(both_landed)
 
 
-async def test_what_was_not_sent_before_the_server_fell_silent_is_unavailable(place: Place) -> None:
+async def test_what_was_not_sent_before_the_server_fell_silent_is_unavailable(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "MAX_GROUP", 2)
     async with proxied(place.server.port) as proxy:
         store = await place.open(port=proxy.port, timeout=1)
         await store.create(policy("warm"))
         proxy.stall = True
-        writing = [asyncio.create_task(store.create(policy(f"p{number}"))) for number in range(2)]
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        writing += [asyncio.create_task(store.create(policy(f"q{number}"))) for number in range(2)]
-        outcomes = await asyncio.gather(*writing, return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes] == [Unknown, Unknown, Unavailable, Unavailable]
+        names = [f"p{number}" for number in range(6)]
+        outcomes = await asyncio.gather(*(store.create(policy(name)) for name in names), return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [Unknown] * 2 + [Unavailable] * 4
+        assert all("could not be sent within 1 s" in str(outcome) for outcome in outcomes[2:])
         proxy.stall = False
-        direct = await place.open()
-        names = {item.name for item in (await direct.list(NetworkPolicy)).items}
-        assert names.isdisjoint({"q0", "q1"})
+        found = {item.name for item in (await (await place.open()).list(NetworkPolicy)).items}
+        assert found.isdisjoint(names[2:])
 
 
 async def test_a_write_that_the_server_refuses_for_what_it_holds_does_not_fail_those_beside_it(place: Place) -> None:
