@@ -3,7 +3,7 @@
 client ──► liar ──► etcd        liar.tell(response) -> what the client hears instead
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
 import grpc
@@ -18,7 +18,9 @@ class Liar:
     """Made by `lying`."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._txn: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/etcdserverpb.KV/Txn")
+        self._calls: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {
+            method: channel.unary_unary(f"/etcdserverpb.{method}") for method in ("KV/Txn", "Auth/Authenticate")
+        }
         self._watch = channel.stream_stream(
             "/etcdserverpb.Watch/Watch",
             request_serializer=WatchRequest.SerializeToString,
@@ -39,17 +41,24 @@ class Liar:
         )
         return [
             grpc.method_handlers_generic_handler(
-                "etcdserverpb.KV", {"Txn": grpc.unary_unary_rpc_method_handler(self._asked)}
+                "etcdserverpb.KV", {"Txn": grpc.unary_unary_rpc_method_handler(self._through("KV/Txn"))}
+            ),
+            grpc.method_handlers_generic_handler(
+                "etcdserverpb.Auth",
+                {"Authenticate": grpc.unary_unary_rpc_method_handler(self._through("Auth/Authenticate"))},
             ),
             grpc.method_handlers_generic_handler("etcdserverpb.Watch", {"Watch": watch}),
         ]
 
-    async def _asked(self, request: bytes, context: Context) -> bytes:
-        try:
-            answer: bytes = await self._txn(request)
-        except grpc.aio.AioRpcError as error:
-            await context.abort(error.code(), error.details() or "")
-        return answer
+    def _through(self, method: str) -> Callable[[bytes, Context], Awaitable[bytes]]:
+        async def asked(request: bytes, context: Context) -> bytes:
+            try:
+                answer: bytes = await self._calls[method](request)
+            except grpc.aio.AioRpcError as error:
+                await context.abort(error.code(), error.details() or "")
+            return answer
+
+        return asked
 
     async def _watched(self, requests: AsyncIterator[WatchRequest], _: Context) -> AsyncIterator[WatchResponse]:
         request = await anext(requests)

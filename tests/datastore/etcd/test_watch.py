@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -173,8 +174,9 @@ async def test_a_watch_that_was_cut_while_etcd_was_compacted_is_compacted(server
                 await again(lambda: anext(watch))
 
 
-async def test_a_list_that_is_compacted_meanwhile_begins_again(
-    server: Etcd, url: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("always", [False, True], ids=["begins again", "is given up after some tries"])
+async def test_a_list_that_is_compacted_meanwhile(
+    server: Etcd, url: str, monkeypatch: pytest.MonkeyPatch, always: bool
 ) -> None:
     monkeypatch.setattr("datastore.etcd.reader.PAGE", 2)
     async with opened(url) as store:
@@ -184,15 +186,19 @@ async def test_a_list_that_is_compacted_meanwhile_begins_again(
         def compacting(kind: type[WorkloadEndpoint], kv: KeyValue) -> WorkloadEndpoint:
             nonlocal decoded
             decoded += 1
-            if decoded == 3:
+            if decoded == 3 or always:
                 server.put(b"/elsewhere", b"")
                 server.compact(server.revision())
             return plain(kind, kv)
 
         plain = store._reader.resource
         monkeypatch.setattr(store._reader, "resource", compacting)
-        assert (await store.list(WorkloadEndpoint)).items == tuple(made)
-        assert decoded > len(made)
+        if always:
+            with pytest.raises(Unavailable, match="compacts faster"):
+                await store.list(WorkloadEndpoint)
+        else:
+            assert (await store.list(WorkloadEndpoint)).items == tuple(made)
+            assert decoded > len(made)
 
 
 async def test_an_object_that_somebody_deletes_by_hand_is_gone(server: Etcd, url: str) -> None:
@@ -300,6 +306,28 @@ async def test_a_watch_that_the_server_keeps_ending_is_unavailable(liar: Liar, d
     with pytest.raises(Unavailable, match="whatever"):
         async with asyncio.timeout(PATIENCE_S):
             await anext(deceived.watch(WorkloadEndpoint, revision))
+
+
+async def test_a_watch_whose_token_is_no_longer_good_is_begun_with_a_new_one(
+    server: Etcd, liar: Liar, tmp_path: Path
+) -> None:
+    password = tmp_path / "password"
+    password.write_text("right")
+    reason = "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token"
+
+    def once(response: WatchResponse) -> tuple[WatchResponse, ...]:
+        liar.tell = lambda response: (response,)
+        return (WatchResponse(header=response.header, created=True, canceled=True, cancel_reason=reason),)
+
+    url = server.url(new_prefix(), liar.port, user="tortie", **{"password-file": password})
+    async with opened(url) as store:
+        liar.tell = once
+        made = await store.create(endpoint("web"))
+        listing = await store.list(WorkloadEndpoint)
+        moved_ = await store.update(moved(made, "b"))
+        async with aclosing(store.watch(WorkloadEndpoint, listing.revision)) as watch:
+            assert (await anext(watch)).changes == (moved_,)
+    assert len(liar.watches) == 2
 
 
 async def test_a_watch_that_isnt_permitted_is_forbidden(liar: Liar, deceived: Store) -> None:
