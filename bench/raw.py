@@ -9,10 +9,14 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
+import msgspec
+from msgspec import json
+
 if TYPE_CHECKING:
+    import aiohttp
     import asyncpg
     import grpc.aio
 
@@ -127,6 +131,50 @@ async def _etcd(url: str) -> AsyncIterator[Raw]:
         yield RawEtcd(channel)
 
 
+class RawKubernetes:
+    """aiohttp: one PUT a swap, of a ConfigMap with the body in it, at its resourceVersion."""
+
+    def __init__(self, session: "aiohttp.ClientSession", url: str, headers: dict[str, str]) -> None:
+        self._session = session
+        self._url = f"{url}/api/v1/namespaces/default/configmaps"
+        self._headers = headers
+        self._at: dict[str, str] = {}
+
+    async def put(self, key: str, body: bytes) -> None:
+        """See `Raw.put`."""
+        await self._send("POST", "", key, body)
+
+    async def swap(self, key: str, body: bytes) -> None:
+        """See `Raw.swap`."""
+        await self._send("PUT", f"/{key}", key, body)
+
+    async def _send(self, method: str, path: str, key: str, body: bytes) -> None:
+        metadata = {"name": key, "resourceVersion": self._at.get(key, "")}
+        sent = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"body": body.decode()}}
+        url = self._url + path
+        async with self._session.request(method, url, data=json.encode(sent), headers=self._headers) as answer:
+            _check(answer.ok, key)
+            self._at[key] = json.decode(await answer.read(), type=_Answer).metadata["resourceVersion"]
+
+
+class _Answer(msgspec.Struct):
+    metadata: dict[str, Any]
+
+
+@asynccontextmanager
+async def _kubernetes(url: str) -> AsyncIterator[Raw]:
+    from datastore.kubernetes.access import Access
+    from datastore.kubernetes.address import parse
+
+    access = Access(parse(url))
+    link = await access.take()
+    try:
+        yield RawKubernetes(link.session, link.url, {**link.headers, "Content-Type": "application/json"})
+    finally:
+        await link.release()
+        await access.close()
+
+
 @asynccontextmanager
 async def raw_on(url: str, folder: Path) -> AsyncIterator[Raw]:
     """Bare swaps on the server (or beside the file) that `url` names."""
@@ -144,6 +192,9 @@ async def raw_on(url: str, folder: Path) -> AsyncIterator[Raw]:
                 yield bare
         case "etcd":
             async with _etcd(url) as bare:
+                yield bare
+        case "kubernetes":
+            async with _kubernetes(url) as bare:
                 yield bare
         case other:
             raise SystemExit(f"no bare swaps for {other}")

@@ -35,11 +35,23 @@ def _etcd(folder: Path, version: str) -> Iterator[str]:
         yield made.url()
 
 
+@contextmanager
+def _kubernetes(folder: Path) -> Iterator[str]:
+    from tests.kube.cluster import ControlPlane
+
+    plane = ControlPlane(folder)
+    try:
+        yield f"kubernetes://{plane.cached.kubeconfig(folder / 'kubeconfig')}?qps=0"
+    finally:
+        plane.stop()
+
+
 _SERVERS: Mapping[str, Callable[[Path], AbstractContextManager[str]]] = {
     "sqlite": _sqlite,
     "postgresql": _postgresql,
     "etcd": lambda folder: _etcd(folder, "etcd"),
     "etcd-3.4": lambda folder: _etcd(folder, "etcd-3.4"),
+    "kubernetes": _kubernetes,
 }
 STORES = tuple(_SERVERS)
 

@@ -121,7 +121,8 @@ async def _again(node: Node, call: Call, hold: Hold, before: Record) -> Result:
     if before.delegated is not None:
         return await _finish(node, call, hold, before)
     wanted = Wanted(call.addressing.wanted.families, call.addressing.wanted.pools)
-    held = await node.allocator.assign(owner(node, call), wanted, hold, again=True)
+    # To its end: a DEL that cancels this ADD frees by the ids that it finds, and a new one is on its way.
+    held = await to_the_end(node.allocator.assign(owner(node, call), wanted, hold, again=True))
     record = msgspec.structs.replace(before, held=texts(held))
     if record.addresses != before.addresses:
         raise InternalError("the attachment exists with other addresses", ", ".join(map(str, before.addresses)))

@@ -12,6 +12,7 @@ Source: k8s.io/client-go/tools/leaderelection (leaderelection.go), whose fields 
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -22,7 +23,7 @@ from enum import Enum, auto
 
 import msgspec
 
-from datastore.errors import AlreadyExists, Conflict, NotFound, StoreError
+from datastore.errors import AlreadyExists, Conflict, NotFound, StoreError, Unknown
 from datastore.resources.lease import Lease, LeaseSpec
 from datastore.resources.value import Metadata
 from datastore.store import Store
@@ -30,6 +31,8 @@ from datastore.store import Store
 log = logging.getLogger(__name__)
 
 NAME = "tortie-controller"
+_TRIES = 5
+"""Writes by which the Lease is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +165,19 @@ class Election:
         return msgspec.structs.replace(before or LeaseSpec(), **changes)
 
     async def _give_up(self) -> None:
-        """Empty the Lease if it is ours, so that nobody waits for it to expire."""
+        """Empty the Lease if it is ours, so that nobody waits for it to expire.
+
+        A renewal whose caller was cancelled may still land: then it is read again.
+        """
         self.leads = False
         try:
             async with asyncio.timeout(self._timing.deadline_s):
-                found = await self._store.get(Lease, NAME, self._namespace)
-                if found.spec.holder_identity == self.identity:
+                for _ in range(_TRIES):
+                    found = await self._store.get(Lease, NAME, self._namespace)
+                    if found.spec.holder_identity != self.identity:
+                        return
                     spec = msgspec.structs.replace(found.spec, holder_identity="", lease_duration_seconds=1)
-                    await self._store.update(msgspec.structs.replace(found, spec=spec))
+                    with contextlib.suppress(Conflict, Unknown):
+                        await self._store.update(msgspec.structs.replace(found, spec=spec))
         except (StoreError, TimeoutError) as error:
             log.info("the Lease runs out by itself: %s", error)

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 from kernel import netns
 from lab.state import SUBNET_IPV4, SUBNET_IPV6, LabError
 
-_PORTS = {"postgresql": 5432, "postgres": 5432, "etcd": 2379}
+_PORTS = {"postgresql": 5432, "postgres": 5432, "etcd": 2379, "etcds": 2379}
 """By the scheme of a datastore's address, where it leaves the port out."""
 _LOCALHOST = ("127.0.0.1", "::1")
 _CHUNK = 1 << 16
@@ -56,7 +56,8 @@ def servers(url: str, more: Iterable[str] = ()) -> tuple[Server, ...]:
         LabError: one isn't named by an IP address: nothing in a node's namespace resolves names.
     """
     parts = urlsplit(url)
-    named = [text for text in parts.netloc.rpartition("@")[2].split(",") if text and not text.startswith("%2")]
+    # A unix socket has its folder for a host, or none but a port.
+    named = [text for text in parts.netloc.rpartition("@")[2].split(",") if text and not text.startswith((":", "%2"))]
     found = [one for text in (*named, *more) for one in _servers(text, _PORTS.get(parts.scheme.lower(), 0))]
     return tuple(dict.fromkeys(found))
 

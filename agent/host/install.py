@@ -2,7 +2,7 @@
 
     judge      options, pools against those that are there, files that aren't ours, the versions of each plugin
     manifest   what is about to be made
-    folders, relay, datastore with its pools, the agent's unit
+    folders, relay, datastore with its pools, the units of agent and controller
     wait       until the agent serves
     conflist   from now on the runtime calls this node ready
 
@@ -10,7 +10,7 @@ Running it again looks at each thing and changes what isn't as asked.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -38,7 +38,7 @@ async def init(state: Path, run: Path, asked: Asked, doing: Doing) -> list[str]:
     """
     plan = await judged(state, asked)
     made = _manifest(plan, run)
-    private = {state, run, plan.database.parent}
+    private = {state, run, *_folder_of_the_database(plan)}
     _folders(state.parents, made, private, doing)
     if made != plan.before:
         _keep(state, made, doing)
@@ -47,6 +47,7 @@ async def init(state: Path, run: Path, asked: Asked, doing: Doing) -> list[str]:
     changed = [found for found, text, bits in others if _file(found, text, bits, "installed", doing)]
     await _datastore(plan, made, doing)
     _agent(plan, doing, restart=plan.unit in changed)
+    _controller(plan, doing, restart=plan.controller_unit in changed)
     _file(path, content, mode, "written", doing)
     _moved(plan, made, doing)
     return _advice(plan, doing)
@@ -55,7 +56,7 @@ async def init(state: Path, run: Path, asked: Asked, doing: Doing) -> list[str]:
 def _manifest(plan: Plan, run: Path) -> Manifest:
     """What init has made once it is done: of what is there now only what an earlier run made."""
     before = plan.before or Manifest(wishes=plan.wishes)
-    wanted = [plan.state, *(path.parent for path, _, _ in plan.files), run, plan.database.parent]
+    wanted = [plan.state, *(path.parent for path, _, _ in plan.files), run, *_folder_of_the_database(plan)]
     folders = [str(path) for folder in wanted for path in _missing(folder)]
     made = {path: str(path) for path, _, _ in plan.files if str(path) in before.files or not os.path.lexists(path)}
     return Manifest(
@@ -63,10 +64,19 @@ def _manifest(plan: Plan, run: Path) -> Manifest:
         folders=tuple(dict.fromkeys((*before.folders, *folders))),
         conflist=made.get(plan.conflist, ""),
         relays=tuple(made[path] for path in plan.relays if path in made),
-        unit=made.get(plan.unit, "") if plan.unit is not None else before.unit,
+        unit=_unit(made, plan.unit, before.unit),
+        controller_unit=_unit(made, plan.controller_unit, before.controller_unit),
         pools=tuple(dict.fromkeys((*before.pools, *(pool.name for pool in plan.pools.missing)))),
-        datastore_file=before.datastore_file if plan.database.exists() else str(plan.database),
+        datastore_file=str(plan.new_database or before.datastore_file),
     )
+
+
+def _unit(made: Mapping[Path, str], unit: Path | None, before: str) -> str:
+    return made.get(unit, "") if unit is not None else before
+
+
+def _folder_of_the_database(plan: Plan) -> tuple[Path, ...]:
+    return (plan.database.parent,) if plan.database is not None else ()
 
 
 def _missing(folder: Path) -> list[Path]:
@@ -98,8 +108,8 @@ def _file(path: Path, content: bytes, mode: int, verb: str, doing: Doing) -> boo
 
 
 async def _datastore(plan: Plan, made: Manifest, doing: Doing) -> None:
-    if not plan.database.exists():
-        doing.note(f"datastore {plan.database}", "made")
+    if plan.new_database is not None:
+        doing.note(f"datastore {plan.new_database}", "made")
     for pool in plan.pools.missing:
         doing.note(f"pool {pool.name} {pool.spec.cidr}", "made")
     if doing.dry:
@@ -123,6 +133,13 @@ def _agent(plan: Plan, doing: Doing, *, restart: bool) -> None:
         service.wait_until_served(plan.state)
 
 
+def _controller(plan: Plan, doing: Doing, *, restart: bool) -> None:
+    """Nothing waits for it: pods start without a controller."""
+    if plan.controller_unit is not None and (restart or not service.is_active(service.CONTROLLER_UNIT)):
+        start = partial(service.start, service.CONTROLLER_UNIT)
+        doing.do(f"controller ({service.CONTROLLER_UNIT})", "started", start)
+
+
 def _moved(plan: Plan, made: Manifest, doing: Doing) -> None:
     """Remove what an earlier run put elsewhere."""
     for path in plan.before.files if plan.before is not None else ():
@@ -142,6 +159,8 @@ def _advice(plan: Plan, doing: Doing) -> list[str]:
             advice.append(f"{kind} is in {found.parent}, not in {wishes.bin_dir}: the runtime must look there, too")
     if plan.unit is None:
         advice += _agent_by_hand(plan, doing)
+        if asking.status(plan.state / "controller.sock") is None:
+            advice.append(f"no controller runs; start it, too: {service.by_hand(plan.controller_command)}")
     return advice
 
 

@@ -26,6 +26,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     conflist: str = ""
     relays: tuple[str, ...] = ()
     unit: str = ""
+    controller_unit: str = ""
     pools: tuple[str, ...] = ()
     """Names of those that init made."""
     datastore_file: str = ""
@@ -34,7 +35,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def files(self) -> tuple[str, ...]:
         """Every file that init made, but the datastore's."""
-        return tuple(path for path in (self.conflist, *self.relays, self.unit) if path)
+        return tuple(path for path in (self.conflist, *self.relays, self.unit, self.controller_unit) if path)
 
 
 def read(state: Path = DEFAULT_STATE) -> Manifest | None:

@@ -15,6 +15,7 @@ from datastore.errors import Conflict, NotFound, Unavailable, Unknown
 from datastore.resources import kinds
 from datastore.resources.ipblock import IPBlock
 from datastore.resources.ippool import IPPool
+from datastore.resources.lease import Lease
 from datastore.resources.node import Node as NodeResource
 from datastore.resources.value import Resource
 from datastore.store import Store, Where
@@ -72,13 +73,15 @@ async def other_nodes(store: Store, node: str) -> list[str]:
 
 
 async def others(store: Store, pools: Sequence[str]) -> list[str]:
-    """What is in a datastore besides pools of these names: `Node node-2`.
+    """What is in a datastore besides pools of these names, and who led: `Node node-2`.
 
     Raises:
         StoreError: the store can't be read.
     """
     found: list[Resource] = [one for kind in kinds.KINDS for one in (await store.list(kind)).items]
-    return [one.key for one in found if not (isinstance(one, IPPool) and one.name in pools)]
+    return [
+        one.key for one in found if not isinstance(one, Lease) and not (isinstance(one, IPPool) and one.name in pools)
+    ]
 
 
 async def _owned(store: Store, node: str) -> dict[str, list[str]]:

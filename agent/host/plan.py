@@ -13,7 +13,7 @@ from agent.host.wishes import Asked, Wishes, merged
 from cni import conflist
 from cni.conflist import ConflistError, Network
 from datastore.memory import MemoryStore
-from datastore.urls import open_store, parse
+from datastore.urls import parse
 
 PROGRAM_MODE, CONFLIST_MODE, UNIT_MODE = 0o755, 0o644, 0o644
 
@@ -28,8 +28,8 @@ class Plan:
     program: bytes
     versions: tuple[str, ...]
     pools: PoolPlan
-    database: Path
-    """The datastore's file."""
+    database: Path | None
+    """The datastore's file; None where it is a server's."""
 
     @property
     def relays(self) -> tuple[Path, ...]:
@@ -57,16 +57,36 @@ class Plan:
         return Path(self.wishes.unit_dir) / service.UNIT if service.has_systemd() else None
 
     @property
+    def controller_unit(self) -> Path | None:
+        """Where the controller's unit goes; None where there is no systemd."""
+        return Path(self.wishes.unit_dir) / service.CONTROLLER_UNIT if service.has_systemd() else None
+
+    @property
+    def new_database(self) -> Path | None:
+        """The datastore's file, where it isn't there yet."""
+        return self.database if self.database is not None and not self.database.exists() else None
+
+    @property
     def files(self) -> tuple[tuple[Path, bytes, int], ...]:
         """Every file to be there, with its mode, in the order of making: the conflist last."""
         programs = [(path, self.program, PROGRAM_MODE) for path in self.relays]
-        units = [(self.unit, service.unit(self.command), UNIT_MODE)] if self.unit is not None else []
-        return (*programs, *units, (self.conflist, self.conflist_text, CONFLIST_MODE))
+        units = [(self.unit, service.unit(self.command)), (self.controller_unit, self._controller_unit_text)]
+        made = [(path, text, UNIT_MODE) for path, text in units if path is not None]
+        return (*programs, *made, (self.conflist, self.conflist_text, CONFLIST_MODE))
 
     @property
     def command(self) -> tuple[str, ...]:
         """How the agent is started."""
         return service.command(self.wishes, self.state)
+
+    @property
+    def controller_command(self) -> tuple[str, ...]:
+        """How the controller is started."""
+        return service.controller_command(self.wishes, self.state)
+
+    @property
+    def _controller_unit_text(self) -> bytes:
+        return service.controller_unit(self.controller_command)
 
 
 async def judged(state: Path, asked: Asked) -> Plan:
@@ -83,20 +103,20 @@ async def judged(state: Path, asked: Asked) -> Plan:
         raise HostError(f"this host is node {before.wishes.node!r} already", "tortiectl host remove comes first")
     options.check(service.command(wishes, state)[1:])
     networks = pools.checked(wishes.pools)
-    database = parse(wishes.datastore).path
-    if database is None:
+    address = parse(wishes.datastore)
+    if not address.shared:
         raise HostError(f"{wishes.datastore} would be each process's own", "give one that the nodes share")
     program = relay.content()
     versions = _versions(wishes)
-    if database.exists():
-        store = await open_store(wishes.datastore)
+    if address.path is not None and not address.path.exists():
+        planned = await pools.plan(MemoryStore(), networks)
+    else:
+        store = await address.open()
         try:
             planned = await pools.plan(store, networks)
         finally:
             await store.close()
-    else:
-        planned = await pools.plan(MemoryStore(), networks)
-    plan = Plan(state, wishes, before, program, versions, planned, database)
+    plan = Plan(state, wishes, before, program, versions, planned, address.path)
     _check_ours(plan)
     return plan
 

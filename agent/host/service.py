@@ -1,4 +1,4 @@
-"""The agent as a systemd unit; where there is no systemd, how a person starts it, and its end when it was."""
+"""Agent and controller as systemd units; where there is no systemd, how a person starts them, and their end."""
 
 import shlex
 import signal
@@ -14,6 +14,7 @@ from agent.host.wishes import Wishes
 from agent.options import DEFAULT_STATE
 
 UNIT = "tortie-agent.service"
+CONTROLLER_UNIT = "tortie-controller.service"
 _RUNNING = Path("/run/systemd/system")
 """There where systemd runs as init (sd_booted(3))."""
 _SERVES_S = 60.0
@@ -44,6 +45,23 @@ WantedBy=multi-user.target
 """
 
 
+_CONTROLLER_TEXT = """\
+# Made by `tortiectl host init`, and removed by `tortiectl host remove`.
+[Unit]
+Description=tortie controller: of all in the cluster one leads, and takes back what departed nodes left
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+ExecStart={command}
+Restart=always
+RestartSec=5
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
 def command(wishes: Wishes, state: Path) -> tuple[str, ...]:
     """How the agent is started."""
     program = Path(sys.executable).with_name("tortie-agent")
@@ -55,9 +73,21 @@ def command(wishes: Wishes, state: Path) -> tuple[str, ...]:
     return (str(program), *options, *(word for address in wishes.node_ips for word in ("--node-ip", address)))
 
 
+def controller_command(wishes: Wishes, state: Path) -> tuple[str, ...]:
+    """How the controller is started."""
+    program = Path(sys.executable).with_name("tortie-controller")
+    options = ["--datastore", wishes.datastore, "--identity", wishes.node]
+    return (str(program), *options, *(("--state", str(state)) if state != DEFAULT_STATE else ()))
+
+
 def unit(argv: tuple[str, ...]) -> bytes:
-    """The unit's text."""
+    """The text of the agent's unit."""
     return _TEXT.format(command=" ".join(map(_quoted, argv)), stop_s=_ENDS_S).encode()
+
+
+def controller_unit(argv: tuple[str, ...]) -> bytes:
+    """The text of the controller's unit."""
+    return _CONTROLLER_TEXT.format(command=" ".join(map(_quoted, argv))).encode()
 
 
 def by_hand(argv: tuple[str, ...]) -> str:
@@ -70,30 +100,30 @@ def has_systemd() -> bool:
     return _RUNNING.is_dir()
 
 
-def is_active() -> bool:
-    """Whether the unit runs."""
-    shell = ("systemctl", "is-active", "--quiet", UNIT)
+def is_active(name: str = UNIT) -> bool:
+    """Whether a unit runs."""
+    shell = ("systemctl", "is-active", "--quiet", name)
     return subprocess.run(shell, check=False, capture_output=True, timeout=_COMMAND_S).returncode == 0
 
 
-def start() -> None:
-    """Enable the unit, and start it anew with what its file says now.
+def start(name: str = UNIT) -> None:
+    """Enable a unit, and start it anew with what its file says now.
 
     Raises:
         HostError: systemd refuses.
     """
     _systemctl("daemon-reload")
-    _systemctl("enable", UNIT)
-    _systemctl("restart", UNIT)
+    _systemctl("enable", name)
+    _systemctl("restart", name)
 
 
-def disable() -> None:
-    """Stop the unit for good; its file is the caller's to remove, and `reload` comes after.
+def disable(name: str = UNIT) -> None:
+    """Stop a unit for good; its file is the caller's to remove, and `reload` comes after.
 
     Raises:
         HostError: systemd refuses.
     """
-    _systemctl("disable", "--now", UNIT)
+    _systemctl("disable", "--now", name)
 
 
 def reload() -> None:
@@ -120,21 +150,22 @@ def wait_until_served(state: Path) -> None:
         raise HostError(f"no agent serves after {_SERVES_S:g} s", f"journalctl -u {UNIT} says why", _TIMED_OUT)
 
 
-def end(state: Path) -> bool:
-    """End the agent that serves on a state folder, however it was started; gives whether there was one.
+def end(state: Path, what: str = "agent") -> bool:
+    """End the agent, or the controller, of a state folder, however it was started; gives whether there was one.
 
     Raises:
         HostError: it doesn't end, or another takes its place.
     """
-    process = asking.process_at(state / "agent.sock")
+    control = state / f"{what}.sock"
+    process = asking.process_at(control)
     if process is None:
         return False
     process.end(signal.SIGTERM)
     if not _eventually(lambda: not process.alive, _ENDS_S):
-        raise HostError(f"the agent (process {process.pid}) doesn't end", "end it, then run this again", _TIMED_OUT)
-    after = asking.process_at(state / "agent.sock")
+        raise HostError(f"the {what} (process {process.pid}) doesn't end", "end it, then run this again", _TIMED_OUT)
+    after = asking.process_at(control)
     if after is not None:
-        raise HostError(f"something starts the agent again (process {after.pid})", "stop that, then run this again", 1)
+        raise HostError(f"something starts the {what} again (process {after.pid})", "stop that, then run this again", 1)
     return True
 
 

@@ -2,7 +2,7 @@
 
     refuse     while pods are attached, unless told to detach them
     conflist   the runtime calls this node not ready, and asks for no more pods
-    agent      ended
+    programs   controller and agent ended
     pods       detached; addresses, endpoints, blocks and the Node given back
     kernel     rules, sets, routes, links; settings as they were before
     relay, unit, sockets, state; the datastore if nothing is in it but what init put there
@@ -13,6 +13,7 @@ What dies half-way is gone on with: the manifest goes last.
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from agent import before, files
@@ -21,8 +22,9 @@ from agent.host.doing import Tell
 from agent.host.errors import HostError
 from agent.host.manifest import Manifest
 from agent.options import machine_id
-from datastore.errors import NotFound, StoreError
+from datastore.errors import Conflict, NotFound, StoreError
 from datastore.resources.ippool import IPPool
+from datastore.resources.lease import Lease
 from datastore.store import Store
 from datastore.urls import open_store, parse
 from ipam.errors import IpamError
@@ -31,7 +33,7 @@ _UNREACHABLE = 3
 _NO = 1
 _SHOWN = 5
 _OF_STATE = ("attachments", "journal", "handles")
-_FILES = ("agent.sock", "ipam.sock", "boot-id")
+_FILES = ("agent.sock", "controller.sock", "ipam.sock", "boot-id")
 _DATABASE_PARTS = ("-journal", "-wal", "-shm")
 
 
@@ -50,7 +52,7 @@ async def remove(state: Path, socket: Path, tell: Tell, *, force: bool, purge: b
     try:
         await _check(store, state, made, force=force, purge=purge)
         _remove_file(made.conflist, tell)
-        _end_agent(made, state, tell)
+        _end_programs(made, state, tell)
         # Once more, for what came meanwhile: from here on pods would lose what they have.
         await _check(store, state, made, force=force, purge=purge)
         if store is not None:
@@ -101,13 +103,20 @@ async def _check(store: Store | None, state: Path, made: Manifest, *, force: boo
         raise HostError(f"{len(handles)} pods are attached: {shown}{more}", "--force detaches them", _NO)
 
 
-def _end_agent(made: Manifest, state: Path, tell: Tell) -> None:
-    if made.unit and service.has_systemd():
-        service.disable()
-        tell(f"agent ({service.UNIT}): stopped")
-    if service.end(state):
-        tell("agent: ended")
-    if _remove_file(made.unit, tell) and service.has_systemd():
+def _end_programs(made: Manifest, state: Path, tell: Tell) -> None:
+    """End controller and agent, and take their units away."""
+    gone = False
+    for what, unit, path in (
+        ("controller", service.CONTROLLER_UNIT, made.controller_unit),
+        ("agent", service.UNIT, made.unit),
+    ):
+        if path and service.has_systemd():
+            service.disable(unit)
+            tell(f"{what} ({unit}): stopped")
+        if service.end(state, what):
+            tell(f"{what}: ended")
+        gone |= _remove_file(path, tell)
+    if gone and service.has_systemd():
         service.reload()
 
 
@@ -129,6 +138,9 @@ async def _empty(store: Store, made: Manifest, tell: Tell, *, purge: bool) -> bo
         return False
     for name in made.pools:
         await _delete_pool(store, name, tell)
+    for lease in (await store.list(Lease)).items if not left else ():
+        with suppress(NotFound, Conflict):  # a controller without a node has it: it makes another
+            await store.delete(lease)
     return True
 
 

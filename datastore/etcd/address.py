@@ -5,6 +5,7 @@
     cert=/path  key=/path    the client's own certificate, for mutual TLS
     user=name                a user of etcd's own
     password-file=/path      the user's password, one line; read again when etcd asks again
+    timeout=5                seconds that a call waits for etcd
 
 Everything but scheme and commas may be percent-encoded. Secrets stand in files, never in the address: it is shown in
 process lists and logs.
@@ -22,9 +23,11 @@ PORT = 2379
 """etcd's own (IANA: etcd-client)."""
 PREFIX = "/tortie"
 """Where a store lies in etcd unless the address says so."""
+TIMEOUT_S = 5.0
+"""How long a call waits for etcd, which itself gives up on a proposal after 7 s, mostly for want of a leader."""
 _EXAMPLE = "etcd://10.0.0.1:2379,10.0.0.2:2379/tortie"
 _FILES = ("ca", "cert", "key", "password-file")
-_PARAMETERS = ("tls", *_FILES, "user")
+_PARAMETERS = ("tls", *_FILES, "user", "timeout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class EtcdAddress:
     prefix: str = PREFIX
     tls: Tls | None = None
     login: Login | None = None
+    timeout_s: float = TIMEOUT_S
     scheme: str = "etcd"
     path: None = None
     shared: bool = True
@@ -100,6 +104,7 @@ def parse(url: str) -> EtcdAddress:
         prefix=_prefix(path),
         tls=_tls(values, secure=scheme.lower() == "etcds"),
         login=_login(values),
+        timeout_s=_timeout(values.get("timeout", str(TIMEOUT_S))),
         scheme=scheme.lower(),
     )
 
@@ -165,3 +170,13 @@ def _login(values: Mapping[str, str]) -> Login | None:
     if ("user" in values) != ("password-file" in values):
         raise _wrong("names one of user and password-file; etcd asks for both")
     return Login(values["user"], Path(values["password-file"])) if "user" in values else None
+
+
+def _timeout(text: str) -> float:
+    try:
+        timeout_s = float(text)
+    except ValueError:
+        timeout_s = 0.0
+    if not 0.1 <= timeout_s <= 3600:
+        raise _wrong(f"says timeout={text}; it is a number of seconds, from 0.1 to 3600")
+    return timeout_s

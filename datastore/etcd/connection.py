@@ -38,26 +38,37 @@ _PAUSE_S = 0.1
 class Patience:
     """How long to wait, in seconds."""
 
-    answer_s: float = 5.0
-    """For the answer to one call. etcd itself gives up on a proposal after 7 s, mostly for want of a leader."""
-    probe_s: float = 2.0
+    answer_s: float
+    """For the answer to one call."""
+    probe_s: float
     """For a member to say that it is there."""
-    election_s: float = 5.0
+    election_s: float
     """For one that can be used, while some take connections."""
-    connect_s: float = 1.0
+    connect_s: float
     """The same while none does."""
+
+    @classmethod
+    def of(cls, timeout_s: float) -> "Patience":
+        """What an address that says timeout= means."""
+        return cls(timeout_s, min(timeout_s, 2.0), timeout_s, min(timeout_s, 1.0))
 
 
 class Connection:
-    """For one event loop; `open` it, `close` it. `probe` is a read that any member must be able to answer."""
+    """For one event loop; `open` it, `close` it.
 
-    def __init__(self, address: EtcdAddress, probe: bytes, patience: Patience) -> None:
+    `probe` is what a member must be able to read, and `on_found` has its answer before anything else is sent there.
+    """
+
+    def __init__(self, address: EtcdAddress, probe: bytes, on_found: Callable[[TxnResponse], object]) -> None:
         """Raises Unavailable: a file of the address can't be read."""
         secret = credentials(address.tls)
         self._endpoints: Sequence[Endpoint] = tuple(Endpoint(name, secret) for name in address.endpoints)
         self._login = address.login
         self._probe = probe
-        self._patience = patience
+        self._on_found = on_found
+        self._cluster = 0
+        """Its id; 0 before it is known."""
+        self._patience = Patience.of(address.timeout_s)
         # Clients that all began with the first would all stay there.
         self._present = random.choice(self._endpoints)  # noqa: S311
         self._doubted = True
@@ -209,23 +220,31 @@ class Connection:
             at = self._endpoints.index(self._present) + (1 if self._doubted else 0)
             tried: list[tuple[Endpoint, Failure]] = []
             for endpoint in (*self._endpoints[at:], *self._endpoints[:at]):
-                failure = await self._probed(endpoint)
-                if failure is None:
-                    self._present, self._doubted = endpoint, False
-                    return endpoint
-                tried.append((endpoint, failure))
+                try:
+                    await self._asked_for_the_store(endpoint)
+                except Failure as failure:
+                    if failures.is_members(failure):
+                        tried.append((endpoint, failure))
+                        continue
+                self._present, self._doubted = endpoint, False
+                return endpoint
             unconnected = all(failures.was_not_sent(failure) for _, failure in tried)
             limit_s = self._patience.connect_s if unconnected else self._patience.election_s
             if self._loop.time() - began >= limit_s:
                 raise Unavailable("; ".join(failures.told(failure, endpoint.name) for endpoint, failure in tried))
             await asyncio.sleep(_PAUSE_S)
 
-    async def _probed(self, endpoint: Endpoint) -> Failure | None:
-        try:
-            await endpoint.txn(self._probe, timeout=self._patience.probe_s, metadata=self._metadata)
-        except Failure as failure:
-            return failure if failures.is_members(failure) else None
-        return None
+    async def _asked_for_the_store(self, endpoint: Endpoint) -> None:
+        """Ask a member for the store's key.
+
+        Raises:
+            Unavailable: it is another cluster's, so what is about to be sent was meant for another store.
+        """
+        answer = await endpoint.txn(self._probe, timeout=self._patience.probe_s, metadata=self._metadata)
+        before, self._cluster = self._cluster, answer.header.cluster_id
+        self._on_found(answer)
+        if before not in (0, self._cluster):
+            raise Unavailable(f"another etcd cluster answers at {endpoint.name} than did before")
 
     async def _renew_token(self, endpoint: Endpoint, stale: str) -> None:
         async with self._logging_in:

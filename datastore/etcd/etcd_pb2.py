@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x64\x61tastore/etcd/etcd.proto\x12\x0btortie.etcd\"6\n\x0eResponseHeader\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12\x10\n\x08revision\x18\x03 \x01(\x03\"U\n\x08KeyValue\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x17\n\x0f\x63reate_revision\x18\x02 \x01(\x03\x12\x14\n\x0cmod_revision\x18\x03 \x01(\x03\x12\r\n\x05value\x18\x05 \x01(\x0c\"x\n\x0cRangeRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x11\n\trange_end\x18\x02 \x01(\x0c\x12\r\n\x05limit\x18\x03 \x01(\x03\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x14\n\x0cserializable\x18\x07 \x01(\x08\x12\x11\n\tkeys_only\x18\x08 \x01(\x08\"A\n\rRangeResponse\x12\"\n\x03kvs\x18\x02 \x03(\x0b\x32\x15.tortie.etcd.KeyValue\x12\x0c\n\x04more\x18\x03 \x01(\x08\"(\n\nPutRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\"!\n\x12\x44\x65leteRangeRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\"\xbb\x01\n\tRequestOp\x12\x32\n\rrequest_range\x18\x01 \x01(\x0b\x32\x19.tortie.etcd.RangeRequestH\x00\x12.\n\x0brequest_put\x18\x02 \x01(\x0b\x32\x17.tortie.etcd.PutRequestH\x00\x12?\n\x14request_delete_range\x18\x03 \x01(\x0b\x32\x1f.tortie.etcd.DeleteRangeRequestH\x00\x42\t\n\x07request\"N\n\nResponseOp\x12\x34\n\x0eresponse_range\x18\x01 \x01(\x0b\x32\x1a.tortie.etcd.RangeResponseH\x00\x42\n\n\x08response\"\xc0\x01\n\x07\x43ompare\x12\x32\n\x06target\x18\x02 \x01(\x0e\x32\".tortie.etcd.Compare.CompareTarget\x12\x0b\n\x03key\x18\x03 \x01(\x0c\x12\x19\n\x0f\x63reate_revision\x18\x05 \x01(\x03H\x00\x12\x16\n\x0cmod_revision\x18\x06 \x01(\x03H\x00\"1\n\rCompareTarget\x12\x0b\n\x07VERSION\x10\x00\x12\n\n\x06\x43REATE\x10\x01\x12\x07\n\x03MOD\x10\x02\x42\x0e\n\x0ctarget_union\"\x85\x01\n\nTxnRequest\x12%\n\x07\x63ompare\x18\x01 \x03(\x0b\x32\x14.tortie.etcd.Compare\x12\'\n\x07success\x18\x02 \x03(\x0b\x32\x16.tortie.etcd.RequestOp\x12\'\n\x07\x66\x61ilure\x18\x03 \x03(\x0b\x32\x16.tortie.etcd.RequestOp\"y\n\x0bTxnResponse\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x1b.tortie.etcd.ResponseHeader\x12\x11\n\tsucceeded\x18\x02 \x01(\x08\x12*\n\tresponses\x18\x03 \x03(\x0b\x32\x17.tortie.etcd.ResponseOp\"x\n\x05\x45vent\x12*\n\x04type\x18\x01 \x01(\x0e\x32\x1c.tortie.etcd.Event.EventType\x12!\n\x02kv\x18\x02 \x01(\x0b\x32\x15.tortie.etcd.KeyValue\" \n\tEventType\x12\x07\n\x03PUT\x10\x00\x12\n\n\x06\x44\x45LETE\x10\x01\"^\n\x12WatchCreateRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x11\n\trange_end\x18\x02 \x01(\x0c\x12\x16\n\x0estart_revision\x18\x03 \x01(\x03\x12\x10\n\x08\x66ragment\x18\x08 \x01(\x08\"Z\n\x0cWatchRequest\x12\x39\n\x0e\x63reate_request\x18\x01 \x01(\x0b\x32\x1f.tortie.etcd.WatchCreateRequestH\x00\x42\x0f\n\rrequest_union\"\xc6\x01\n\rWatchResponse\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x1b.tortie.etcd.ResponseHeader\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x08\x12\x10\n\x08\x63\x61nceled\x18\x04 \x01(\x08\x12\x18\n\x10\x63ompact_revision\x18\x05 \x01(\x03\x12\x15\n\rcancel_reason\x18\x06 \x01(\t\x12\x10\n\x08\x66ragment\x18\x07 \x01(\x08\x12\"\n\x06\x65vents\x18\x0b \x03(\x0b\x32\x12.tortie.etcd.Event\"5\n\x13\x41uthenticateRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\"%\n\x14\x41uthenticateResponse\x12\r\n\x05token\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x64\x61tastore/etcd/etcd.proto\x12\x0btortie.etcd\"6\n\x0eResponseHeader\x12\x12\n\ncluster_id\x18\x01 \x01(\x04\x12\x10\n\x08revision\x18\x03 \x01(\x03\"U\n\x08KeyValue\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x17\n\x0f\x63reate_revision\x18\x02 \x01(\x03\x12\x14\n\x0cmod_revision\x18\x03 \x01(\x03\x12\r\n\x05value\x18\x05 \x01(\x0c\"x\n\x0cRangeRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x11\n\trange_end\x18\x02 \x01(\x0c\x12\r\n\x05limit\x18\x03 \x01(\x03\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x14\n\x0cserializable\x18\x07 \x01(\x08\x12\x11\n\tkeys_only\x18\x08 \x01(\x08\"A\n\rRangeResponse\x12\"\n\x03kvs\x18\x02 \x03(\x0b\x32\x15.tortie.etcd.KeyValue\x12\x0c\n\x04more\x18\x03 \x01(\x08\"(\n\nPutRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\"!\n\x12\x44\x65leteRangeRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\"\xbb\x01\n\tRequestOp\x12\x32\n\rrequest_range\x18\x01 \x01(\x0b\x32\x19.tortie.etcd.RangeRequestH\x00\x12.\n\x0brequest_put\x18\x02 \x01(\x0b\x32\x17.tortie.etcd.PutRequestH\x00\x12?\n\x14request_delete_range\x18\x03 \x01(\x0b\x32\x1f.tortie.etcd.DeleteRangeRequestH\x00\x42\t\n\x07request\"N\n\nResponseOp\x12\x34\n\x0eresponse_range\x18\x01 \x01(\x0b\x32\x1a.tortie.etcd.RangeResponseH\x00\x42\n\n\x08response\"\x99\x01\n\x07\x43ompare\x12\x32\n\x06target\x18\x02 \x01(\x0e\x32\".tortie.etcd.Compare.CompareTarget\x12\x0b\n\x03key\x18\x03 \x01(\x0c\x12\x16\n\x0cmod_revision\x18\x06 \x01(\x03H\x00\"%\n\rCompareTarget\x12\x0b\n\x07VERSION\x10\x00\x12\x07\n\x03MOD\x10\x02\x42\x0e\n\x0ctarget_union\"\x85\x01\n\nTxnRequest\x12%\n\x07\x63ompare\x18\x01 \x03(\x0b\x32\x14.tortie.etcd.Compare\x12\'\n\x07success\x18\x02 \x03(\x0b\x32\x16.tortie.etcd.RequestOp\x12\'\n\x07\x66\x61ilure\x18\x03 \x03(\x0b\x32\x16.tortie.etcd.RequestOp\"y\n\x0bTxnResponse\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x1b.tortie.etcd.ResponseHeader\x12\x11\n\tsucceeded\x18\x02 \x01(\x08\x12*\n\tresponses\x18\x03 \x03(\x0b\x32\x17.tortie.etcd.ResponseOp\"x\n\x05\x45vent\x12*\n\x04type\x18\x01 \x01(\x0e\x32\x1c.tortie.etcd.Event.EventType\x12!\n\x02kv\x18\x02 \x01(\x0b\x32\x15.tortie.etcd.KeyValue\" \n\tEventType\x12\x07\n\x03PUT\x10\x00\x12\n\n\x06\x44\x45LETE\x10\x01\"^\n\x12WatchCreateRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x11\n\trange_end\x18\x02 \x01(\x0c\x12\x16\n\x0estart_revision\x18\x03 \x01(\x03\x12\x10\n\x08\x66ragment\x18\x08 \x01(\x08\"Z\n\x0cWatchRequest\x12\x39\n\x0e\x63reate_request\x18\x01 \x01(\x0b\x32\x1f.tortie.etcd.WatchCreateRequestH\x00\x42\x0f\n\rrequest_union\"\xc6\x01\n\rWatchResponse\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x1b.tortie.etcd.ResponseHeader\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x08\x12\x10\n\x08\x63\x61nceled\x18\x04 \x01(\x08\x12\x18\n\x10\x63ompact_revision\x18\x05 \x01(\x03\x12\x15\n\rcancel_reason\x18\x06 \x01(\t\x12\x10\n\x08\x66ragment\x18\x07 \x01(\x08\x12\"\n\x06\x65vents\x18\x0b \x03(\x0b\x32\x12.tortie.etcd.Event\"5\n\x13\x41uthenticateRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\"%\n\x14\x41uthenticateResponse\x12\r\n\x05token\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,25 +48,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESPONSEOP']._serialized_start=641
   _globals['_RESPONSEOP']._serialized_end=719
   _globals['_COMPARE']._serialized_start=722
-  _globals['_COMPARE']._serialized_end=914
-  _globals['_COMPARE_COMPARETARGET']._serialized_start=849
-  _globals['_COMPARE_COMPARETARGET']._serialized_end=898
-  _globals['_TXNREQUEST']._serialized_start=917
-  _globals['_TXNREQUEST']._serialized_end=1050
-  _globals['_TXNRESPONSE']._serialized_start=1052
-  _globals['_TXNRESPONSE']._serialized_end=1173
-  _globals['_EVENT']._serialized_start=1175
-  _globals['_EVENT']._serialized_end=1295
-  _globals['_EVENT_EVENTTYPE']._serialized_start=1263
-  _globals['_EVENT_EVENTTYPE']._serialized_end=1295
-  _globals['_WATCHCREATEREQUEST']._serialized_start=1297
-  _globals['_WATCHCREATEREQUEST']._serialized_end=1391
-  _globals['_WATCHREQUEST']._serialized_start=1393
-  _globals['_WATCHREQUEST']._serialized_end=1483
-  _globals['_WATCHRESPONSE']._serialized_start=1486
-  _globals['_WATCHRESPONSE']._serialized_end=1684
-  _globals['_AUTHENTICATEREQUEST']._serialized_start=1686
-  _globals['_AUTHENTICATEREQUEST']._serialized_end=1739
-  _globals['_AUTHENTICATERESPONSE']._serialized_start=1741
-  _globals['_AUTHENTICATERESPONSE']._serialized_end=1778
+  _globals['_COMPARE']._serialized_end=875
+  _globals['_COMPARE_COMPARETARGET']._serialized_start=822
+  _globals['_COMPARE_COMPARETARGET']._serialized_end=859
+  _globals['_TXNREQUEST']._serialized_start=878
+  _globals['_TXNREQUEST']._serialized_end=1011
+  _globals['_TXNRESPONSE']._serialized_start=1013
+  _globals['_TXNRESPONSE']._serialized_end=1134
+  _globals['_EVENT']._serialized_start=1136
+  _globals['_EVENT']._serialized_end=1256
+  _globals['_EVENT_EVENTTYPE']._serialized_start=1224
+  _globals['_EVENT_EVENTTYPE']._serialized_end=1256
+  _globals['_WATCHCREATEREQUEST']._serialized_start=1258
+  _globals['_WATCHCREATEREQUEST']._serialized_end=1352
+  _globals['_WATCHREQUEST']._serialized_start=1354
+  _globals['_WATCHREQUEST']._serialized_end=1444
+  _globals['_WATCHRESPONSE']._serialized_start=1447
+  _globals['_WATCHRESPONSE']._serialized_end=1645
+  _globals['_AUTHENTICATEREQUEST']._serialized_start=1647
+  _globals['_AUTHENTICATEREQUEST']._serialized_end=1700
+  _globals['_AUTHENTICATERESPONSE']._serialized_start=1702
+  _globals['_AUTHENTICATERESPONSE']._serialized_end=1739
 # @@protoc_insertion_point(module_scope)

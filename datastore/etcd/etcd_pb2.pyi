@@ -198,35 +198,30 @@ class Compare(google.protobuf.message.Message):
     class _CompareTargetEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[Compare._CompareTarget.ValueType], builtins.type):
         DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
         VERSION: Compare._CompareTarget.ValueType  # 0
-        CREATE: Compare._CompareTarget.ValueType  # 1
         MOD: Compare._CompareTarget.ValueType  # 2
 
     class CompareTarget(_CompareTarget, metaclass=_CompareTargetEnumTypeWrapper):
         """EQUAL, the default, is the only result that is asked for."""
 
     VERSION: Compare.CompareTarget.ValueType  # 0
-    CREATE: Compare.CompareTarget.ValueType  # 1
     MOD: Compare.CompareTarget.ValueType  # 2
 
     TARGET_FIELD_NUMBER: builtins.int
     KEY_FIELD_NUMBER: builtins.int
-    CREATE_REVISION_FIELD_NUMBER: builtins.int
     MOD_REVISION_FIELD_NUMBER: builtins.int
     target: global___Compare.CompareTarget.ValueType
     key: builtins.bytes
-    create_revision: builtins.int
     mod_revision: builtins.int
     def __init__(
         self,
         *,
         target: global___Compare.CompareTarget.ValueType = ...,
         key: builtins.bytes = ...,
-        create_revision: builtins.int = ...,
         mod_revision: builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["create_revision", b"create_revision", "mod_revision", b"mod_revision", "target_union", b"target_union"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["create_revision", b"create_revision", "key", b"key", "mod_revision", b"mod_revision", "target", b"target", "target_union", b"target_union"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["target_union", b"target_union"]) -> typing.Literal["create_revision", "mod_revision"] | None: ...
+    def HasField(self, field_name: typing.Literal["mod_revision", b"mod_revision", "target_union", b"target_union"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["key", b"key", "mod_revision", b"mod_revision", "target", b"target", "target_union", b"target_union"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["target_union", b"target_union"]) -> typing.Literal["mod_revision"] | None: ...
 
 global___Compare = Compare
 

@@ -91,7 +91,7 @@ def of_write(failure: Failure, endpoint: str) -> Exception:
 def of_cancelled_watch(reason: str, endpoint: str) -> StoreError:
     """What it means that a server ended a watch, compaction apart."""
     why = f"etcd at {endpoint} ended the watch: {reason or 'without a reason'}"
-    return Forbidden(why) if reason.startswith(_REFUSED_USER) else Unavailable(why)
+    return Forbidden(why) if any(text in reason for text in _REFUSED_USER) else Unavailable(why)
 
 
 def is_stale_token(failure: Failure) -> bool:
@@ -101,7 +101,7 @@ def is_stale_token(failure: Failure) -> bool:
 
 def is_stale_reason(reason: str) -> bool:
     """The same of a watch that was ended for this reason."""
-    return reason.startswith(_STALE_TOKEN)
+    return any(text in reason for text in _STALE_TOKEN)
 
 
 def is_refused_user(failure: Failure) -> bool:

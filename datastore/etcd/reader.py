@@ -67,17 +67,17 @@ class Reader:
             return Listing(tuple(items), self._identity.origin.stamp(revision))
         raise Unavailable(f"{kind.KIND.plural} can't be listed: etcd compacts faster than they are read")
 
-    async def read(self, *ranges: RequestOp, serializable: bool = False) -> tuple[TxnResponse, RangeResponse]:
+    async def read(self, *ranges: RequestOp) -> tuple[TxnResponse, RangeResponse]:
         """What is there now, in a store that is there: the answer, and what its first range found.
 
         Raises:
             RevisionGone, RevisionAhead: as `Connection.read`.
             Unavailable, Forbidden: it can't be read.
         """
-        request = txns.reading(txns.get(self._keys.store, serializable=serializable), *ranges)
+        request = txns.reading(txns.get(self._keys.store), *ranges)
         response = await self._connection.read(request)
         if not self._identity.is_in(response):
-            await self._identity.establish()
+            await self._identity.establish(self._connection)
             response = await self._connection.read(request)
             if not self._identity.is_in(response):
                 raise Unavailable("the store is being removed from etcd")

@@ -12,7 +12,7 @@ from typing import TypeVar
 from datastore import feed
 from datastore.etcd import txns
 from datastore.etcd.address import EtcdAddress
-from datastore.etcd.connection import Connection, Patience
+from datastore.etcd.connection import Connection
 from datastore.etcd.identity import Identity
 from datastore.etcd.keys import Keys
 from datastore.etcd.known import Known
@@ -28,31 +28,29 @@ R = TypeVar("R", bound=Resource)
 class EtcdStore:
     """Use `open`. For one event loop."""
 
-    def __init__(self, address: EtcdAddress, *, bookmark_s: float, patience: Patience) -> None:
+    def __init__(self, address: EtcdAddress, *, bookmark_s: float) -> None:
         """Raises Unavailable: a file of the address can't be read."""
         keys, known = Keys(address.prefix), Known()
-        self._connection = Connection(address, txns.reading(txns.get(keys.store)), patience)
-        self._identity = Identity(self._connection, keys.store, known)
+        self._identity = Identity(keys.store, known)
+        self._connection = Connection(address, txns.reading(txns.get(keys.store)), self._identity.is_in)
         self._reader = Reader(self._connection, keys, self._identity, known)
         self._writer = Writer(self._connection, keys, self._identity, self._reader, known)
         self._source = Source(
-            self._connection, keys, self._identity, self._reader, self._writer.own, bookmark_s, patience.answer_s
+            self._connection, keys, self._identity, self._reader, self._writer.own, bookmark_s, address.timeout_s
         )
 
     @classmethod
-    async def open(
-        cls, address: EtcdAddress, *, bookmark_s: float = feed.BOOKMARK_S, patience: Patience | None = None
-    ) -> "EtcdStore":
+    async def open(cls, address: EtcdAddress, *, bookmark_s: float = feed.BOOKMARK_S) -> "EtcdStore":
         """The store at `address`, made where there is none.
 
         Raises:
             Unavailable: no member answers, a file can't be read, or what lies there is a newer version's.
             Forbidden: etcd refuses the user.
         """
-        store = cls(address, bookmark_s=bookmark_s, patience=patience or Patience())
+        store = cls(address, bookmark_s=bookmark_s)
         try:
             await store._connection.open()
-            await store._identity.establish()
+            await store._identity.establish(store._connection)
         except BaseException:
             await store.close()
             raise

@@ -49,33 +49,31 @@ class Swaps:
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
-        self._created = 0
+        self._founded = 0
         self._kept: dict[Key, _Kept] = {}
 
-    def request(self, swap: Swap, created: int) -> bytes:
-        """A swap that happens only in the store whose key was created at revision `created`."""
+    def request(self, swap: Swap, founded: int) -> bytes:
+        """A swap that happens only in the store whose key is at mod_revision `founded`."""
         if swap.body is None or not swap.number or swap.was != swap.now:
-            return self._made(swap, created).SerializeToString()
-        if created != self._created or len(self._kept) >= KEPT:
+            return self._made(swap, founded).SerializeToString()
+        if founded != self._founded or len(self._kept) >= KEPT:
             self._kept.clear()
-            self._created = created
+            self._founded = founded
         kept = self._kept.get(swap.key)
         if kept is None:
-            request = self._made(swap, created)
+            request = self._made(swap, founded)
             kept = self._kept[swap.key] = _Kept(request, request.compare[0], request.success[0].request_put)
         kept.compare.mod_revision = swap.number
         kept.put.value = swap.body
         return kept.request.SerializeToString()
 
-    def _made(self, swap: Swap, created: int) -> TxnRequest:
+    def _made(self, swap: Swap, founded: int) -> TxnRequest:
         store, at = self._keys.store, self._keys.object(swap.key)
-        compared = (
-            Compare(target=Compare.MOD, key=at, mod_revision=swap.number)
-            if swap.number
-            else Compare(target=Compare.CREATE, key=at, create_revision=0)
-        )
         return TxnRequest(
-            compare=(compared, Compare(target=Compare.CREATE, key=store, create_revision=created)),
+            compare=(
+                Compare(target=Compare.MOD, key=at, mod_revision=swap.number),
+                Compare(target=Compare.MOD, key=store, mod_revision=founded),
+            ),
             success=(
                 _delete(at) if swap.body is None else put(at, swap.body),
                 put(self._keys.newest(swap.key.kind), b""),
@@ -98,10 +96,10 @@ class _Kept:
     """Those two of the request's parts that change."""
 
 
-def made_once(key: bytes, value: bytes) -> bytes:
-    """Put it unless it is there; read what is there otherwise."""
-    absent = Compare(target=Compare.CREATE, key=key, create_revision=0)
-    return TxnRequest(compare=(absent,), success=(put(key, value),), failure=(get(key),)).SerializeToString()
+def founding(key: bytes, number: int, value: bytes) -> bytes:
+    """Put it if it is at mod_revision `number` (0: isn't there); read what is there otherwise."""
+    at_number = Compare(target=Compare.MOD, key=key, mod_revision=number)
+    return TxnRequest(compare=(at_number,), success=(put(key, value),), failure=(get(key),)).SerializeToString()
 
 
 def reading(*ranges: RequestOp) -> bytes:

@@ -32,10 +32,10 @@ from datastore.errors import Compacted, Forbidden, Unavailable
 from datastore.etcd import failures, txns
 from datastore.etcd.connection import Connection
 from datastore.etcd.endpoint import Stream
-from datastore.etcd.etcd_pb2 import Event, WatchCreateRequest, WatchResponse
+from datastore.etcd.etcd_pb2 import Event, TxnResponse, WatchCreateRequest, WatchResponse
 from datastore.etcd.failures import Failure, RevisionAhead, RevisionGone
 from datastore.etcd.fold import Fold
-from datastore.etcd.identity import NOWHERE, Identity
+from datastore.etcd.identity import UNKNOWN, Identity
 from datastore.etcd.keys import Keys
 from datastore.etcd.reader import Reader
 from datastore.record import Key
@@ -73,7 +73,7 @@ class Watch(Generic[R]):
         self._where = where
         self._newest = source.keys.newest(kind.KIND.full_name)
         self._bookmark_at = 0.0
-        self._origin = NOWHERE
+        self._origin = UNKNOWN
         self._fold = self._folding(())
         self._position = self._target = self._horizon = 0
         self._delivered = 0
@@ -133,8 +133,7 @@ class Watch(Generic[R]):
 
     async def _next(self) -> Batch[R] | None:
         """The next batch; None once the store is closed."""
-        if self._is_behind():
-            await self._aim(serializable=True)
+        if self._is_behind() and await self._look():
             self._target = max(self._target, self._own())
         due = False
         while not self._source.connection.closed.done():
@@ -145,8 +144,7 @@ class Watch(Generic[R]):
                 if changes or due:
                     return Batch(changes, self._origin.stamp(self._position))
                 if _now() >= self._bookmark_at:
-                    due = True
-                    await self._aim(serializable=True)
+                    due = await self._look()
                     continue
             elif self._fold.is_full and (changes := self._fold.take()):
                 return Batch(changes, self._origin.stamp(self._position))
@@ -161,6 +159,15 @@ class Watch(Generic[R]):
     def _own(self) -> int:
         return self._source.own(self._kind.KIND.full_name)
 
+    async def _look(self) -> bool:
+        """Aim at what the present member has, or give up the stream if it doesn't say."""
+        try:
+            await self._aim(serializable=True)
+        except Unavailable as error:
+            self._lose(str(error))
+            return False
+        return True
+
     async def _aim(self, *, serializable: bool = False) -> None:
         """Find out how far there is anything to come.
 
@@ -170,22 +177,35 @@ class Watch(Generic[R]):
         Raises:
             Compacted: what came after the position is no longer kept, or the store is another.
         """
-        source = self._source
-        now = txns.get(self._newest, keys_only=True, serializable=serializable)
-        then = txns.get(self._newest, keys_only=True, serializable=serializable, revision=self._position)
         try:
-            response, found = await source.reader.read(now, then, serializable=serializable)
+            response = await self._looked(serializable)
         except RevisionGone:
             raise self._compacted() from None
         except RevisionAhead:
             if serializable:
                 return
             raise self._compacted() from None
-        if source.identity.origin.identity != self._origin.identity:
-            raise self._compacted()
-        newest = txns.only(found)
+        store, newest, _ = (txns.only(one.response_range) for one in response.responses)
+        origin = self._origin
+        if store is None or (store.mod_revision, response.header.cluster_id) != (origin.founded, origin.cluster):
+            if not serializable:
+                raise self._compacted()
+            await self._aim()
+            return
         self._target = max(self._target, newest.mod_revision if newest else 0)
         self._horizon = max(self._horizon, response.header.revision)
+
+    async def _looked(self, serializable: bool) -> TxnResponse:
+        """What is at the store's key and the kind's newest, now, and that the latter can be read at the position."""
+        now, then = (
+            txns.get(self._newest, keys_only=True, serializable=serializable, revision=revision)
+            for revision in (0, self._position)
+        )
+        if not serializable:
+            return (await self._source.reader.read(now, then))[0]
+        # Not by the reader, which would take a member that is behind at its word for what store this is.
+        store = txns.get(self._source.keys.store, keys_only=True, serializable=True)
+        return await self._source.connection.read(txns.reading(store, now, then))
 
     async def _make_sure(self) -> None:
         """After catching up: raise Compacted if that reached what it caught up with, see above."""

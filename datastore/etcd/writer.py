@@ -95,23 +95,21 @@ class Writer:
 
     async def _swap(self, resource: Resource, swap: Swap) -> int:
         """The revision that the swap made."""
-        origin = self._identity.origin
+        request = self._swaps.request(swap, self._identity.origin.founded)
         try:
-            response = await self._connection.write(self._swaps.request(swap, origin.created))
+            response = await self._connection.write(request)
         except NoSpace as refusal:
             raise await self._after(refusal, swap) from refusal
         if not response.succeeded:
             raise await self._refused(resource, swap, response)
         number = response.header.revision
-        if response.header.cluster_id != origin.cluster:
-            self._identity.move_to(response.header.cluster_id)
         self._newest[swap.key.kind] = max(number, self.own(swap.key.kind))
         return number
 
     async def _refused(self, resource: Resource, swap: Swap, response: TxnResponse) -> StoreError:
         """Why a swap wasn't done."""
         if not self._identity.is_in(response):
-            await self._identity.establish()
+            await self._identity.establish(self._connection)
         kv = txns.only(response.responses[1].response_range)
         if kv is None and swap.number:
             return NotFound(resource.key, self._identity.origin.stamp(response.header.revision))

@@ -30,7 +30,7 @@ _HINTS = {
     "3F000": "the schema is gone",
     "42883": "the schema is gone, or was made by another version",
     "42P01": "the schema is gone",
-    "53300": "it has as many connections as max_connections allows",
+    "53300": "max_connections or a CONNECTION LIMIT is reached",
 }
 
 

@@ -10,7 +10,12 @@ from datastore.postgresql.function import LOCK
 from datastore.postgresql.schema import VERSION, Statement, Statements
 from datastore.revisions import new_identity
 
-_LOOK = Statement("SELECT to_regnamespace($1) IS NOT NULL, to_regclass($1 || '.store') IS NOT NULL", ("schema",))
+_LOOK = Statement(
+    "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1), EXISTS (SELECT FROM pg_class JOIN pg_namespace"
+    " ON pg_namespace.oid = relnamespace WHERE nspname = $1 AND relname = 'store')",
+    ("schema",),
+)
+"""By the catalogue's tables: to_regclass and the like answer from a cache, which no advisory lock brings up to date."""
 
 
 async def found(session: Session, statements: Statements, schema: str) -> None:

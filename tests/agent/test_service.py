@@ -10,16 +10,20 @@ import pytest
 from agent import options
 from agent.host import service
 from agent.host.wishes import Asked, Wishes, merged
+from controller import options as controller_options
 
 PLAIN = Wishes(node="node-1", datastore="sqlite:///var/lib/tortie/tortie.db", node_ips=("172.30.0.1", "fd30::1"))
 ODD = Wishes(node="node-1", datastore='sqlite:///srv/50%/a "b" $c;d.db', machine="m'1")
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze: package systemd")
+@pytest.mark.parametrize("unit", [service.UNIT, service.CONTROLLER_UNIT])
 @pytest.mark.parametrize("wishes", [PLAIN, ODD], ids=["plain", "odd words"])
-def test_systemd_takes_the_unit_without_a_word(tmp_path: Path, wishes: Wishes) -> None:
+def test_systemd_takes_the_unit_without_a_word(tmp_path: Path, wishes: Wishes, unit: str) -> None:
     (tmp_path / service.UNIT).write_bytes(service.unit(service.command(wishes, Path("/srv/state"))))
-    verify = ("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(tmp_path / service.UNIT))
+    controller = service.controller_unit(service.controller_command(wishes, Path("/srv/state")))
+    (tmp_path / service.CONTROLLER_UNIT).write_bytes(controller)
+    verify = ("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(tmp_path / unit))
     done = subprocess.run(verify, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -52,3 +56,10 @@ def test_what_is_not_said_stays_as_it_was() -> None:
         node="a", datastore="sqlite:///d", pools=("fd00::/48",), bin_dir="/b"
     )
     assert merged(Asked(), None, Path("/s")).datastore == "sqlite:///s/tortie.db"
+
+
+@pytest.mark.parametrize("wishes", [PLAIN, ODD], ids=["plain", "odd words"])
+def test_the_controller_takes_its_command_line(wishes: Wishes) -> None:
+    parsed = controller_options.parse(service.controller_command(wishes, Path("/srv/state"))[1:])
+    assert (parsed.datastore, parsed.state) == (wishes.datastore, Path("/srv/state"))
+    assert parsed.identity.startswith("node-1_")

@@ -219,3 +219,47 @@ def test_an_attachment_is_not_given_another_family_later_and_its_delete_frees_ev
 
     world.run(scenario)
     assert world.left() == NOTHING
+
+
+class SlowToWrite(Slow):
+    """Only writes take their time; says when it is listed meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listed = asyncio.Event()
+
+    async def list(self, kind: type[R], where: Where | None = None) -> Listing[R]:
+        if not self.quick.is_set():
+            self.listed.set()
+        return await MemoryStore.list(self, kind, where)
+
+
+def test_a_delete_frees_what_an_add_again_that_it_cancels_is_just_adopting(world: World) -> None:
+    world.store = store = SlowToWrite()
+
+    async def scenario(running: Running) -> None:
+        await fill(store, **POOLS)
+        await running.add()
+        store.quick.clear()
+        adding = asyncio.ensure_future(running.call("ADD"))
+        await store.listed.wait()
+        await idle()
+        store.listed.clear()
+        deleting = asyncio.ensure_future(running.call("DEL"))
+        looking = asyncio.ensure_future(store.listed.wait())
+        await asyncio.wait([looking], timeout=0.2)
+        looking.cancel()
+        await idle()
+        store.quick.set()
+        assert [(await adding).status, (await deleting).status] == [1, 0]
+        await removals.ended(running.node)
+        assert await running.owned() == []
+
+    world.run(scenario)
+    assert world.left() == NOTHING
+
+
+async def idle() -> None:
+    """Let everything go on that waits for no clock."""
+    for _ in range(20):
+        await asyncio.sleep(0)

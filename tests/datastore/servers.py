@@ -6,6 +6,8 @@ SERVERS["etcd"] = etcd        an async context manager function that gives a Ser
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from datastore.store import Store
 from datastore.urls import open_store
 from tests.kube.faults import on_kubernetes
-from tests.servers import postgresql
+from tests.servers import etcd, postgresql
 from tests.servers.proxy import Proxy
 
 
@@ -85,7 +87,20 @@ async def on_postgresql() -> AsyncIterator[Server]:
         server.remove()
 
 
+def on_etcd(version: str) -> Callable[[], AbstractAsyncContextManager[Server]]:
+    """An etcd of one member, of its own."""
+
+    @asynccontextmanager
+    async def server() -> AsyncIterator[Server]:
+        with TemporaryDirectory() as folder, etcd.Etcd(etcd.program(version), Path(folder)) as cluster:
+            yield etcd.Lone(cluster)
+
+    return server
+
+
 SERVERS: Mapping[str, Callable[[], AbstractAsyncContextManager[Server]]] = {
+    "etcd": on_etcd("etcd"),
+    "etcd-3.4": on_etcd("etcd-3.4"),
     "kubernetes": on_kubernetes,
     "postgresql": on_postgresql,
 }

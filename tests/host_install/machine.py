@@ -62,6 +62,7 @@ class Machine:
     namespace: Namespace
     agent: "subprocess.Popen[bytes] | None" = None
     pods: list[str] = field(default_factory=list)
+    others: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     @property
     def state(self) -> Path:
@@ -125,12 +126,21 @@ class Machine:
                 raise AssertionError(f"the agent doesn't serve: {(self.place / 'agent.log').read_text()[-1500:]}")
             time.sleep(0.05)
 
+    def begin(self, *argv: str) -> "subprocess.Popen[bytes]":
+        """Start a program here, which ends with the machine."""
+        with (self.place / "others.log").open("ab") as log:
+            process = subprocess.Popen(
+                self.command(*argv), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment()
+            )
+        self.others.append(process)
+        return process
+
     def stop(self) -> None:
-        """End the agent, if it runs."""
-        if self.agent is not None:
-            self.agent.kill()
-            self.agent.wait(30)
-        self.agent = None
+        """End the agent and whatever else was begun, if it runs."""
+        for process in (*self.others, *((self.agent,) if self.agent is not None else ())):
+            process.kill()
+            process.wait(30)
+        self.agent, self.others = None, []
 
     def pod(self) -> Namespace:
         """A fresh namespace for a pod."""

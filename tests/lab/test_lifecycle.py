@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ import pytest
 
 from kernel.process import Process, in_mount_namespaces, mount_namespace
 from lab import pods, topology
-from lab.holder import keepers, start_outer
+from lab.holder import enter, keepers, start_outer
 from lab.state import Folder, LabError, ProcessRecord
 from tests.lab.cluster import Cluster
 from tests.sandbox import needs_sandbox
@@ -175,9 +176,10 @@ def as_nobody() -> Iterator[tuple[list[str], Path]]:
     subprocess.run((*drop(), interpreter, "-m", "venv", "--without-pip", str(venv)), check=True)
     packages = next(path for path in sys.path if path.endswith("site-packages"))
     (venv / "lib" / version / "site-packages" / "tortie.pth").write_text(f"{packages}\n{ROOT}\n")
-    for name, module in (("tortiectl", "ctl.main"), ("tortie-agent", "agent.main")):
+    programs = {"tortiectl": "ctl", "tortie-agent": "agent", "tortie-controller": "controller"}
+    for name, module in programs.items():
         script = venv / "bin" / name
-        script.write_text(f"#!{venv}/bin/python\nfrom {module} import main\nmain()\n")
+        script.write_text(f"#!{venv}/bin/python\nfrom {module}.main import main\nmain()\n")
         script.chmod(0o755)
     yield [*drop(), str(venv / "bin" / "tortiectl")], place
     shutil.rmtree(place, ignore_errors=True)
@@ -205,6 +207,28 @@ def test_the_demo_runs_for_an_unprivileged_user(as_nobody: tuple[list[str], Path
     assert done.stdout.count("ALLOWED") == 2
     assert done.stdout.count("DENIED") == 2
     assert not (place / "d").exists()
+
+
+def test_nodes_of_an_unprivileged_users_lab_reach_servers_of_this_machine(as_nobody: tuple[list[str], Path]) -> None:
+    command, place = as_nobody
+    folder = Folder(place / "d")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        up = ("lab", "up", "--nodes", "1", "--reach", f"127.0.0.1:{port}", "--state", str(folder.path))
+        done = subprocess.run((*command, *up), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        try:
+            program = f"import socket; print(socket.create_connection(('127.0.0.1', {port})).recv(9))"
+            inside = enter(folder.running().node("node-1").keeper, rootless=folder.running().rootless)
+            with subprocess.Popen((*inside, "python3", "-c", program), stdout=subprocess.PIPE, text=True) as client:
+                server.settimeout(20)
+                connection, _ = server.accept()
+                with connection:
+                    connection.sendall(b"hello")
+                assert client.communicate(timeout=20)[0] == "b'hello'\n"
+        finally:
+            subprocess.run((*command, "lab", "down", "--state", str(folder.path)), check=True, capture_output=True)
+    assert not folder.path.exists()
 
 
 @pytest.mark.parametrize("user", ["nobody", "root"])

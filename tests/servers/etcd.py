@@ -7,6 +7,7 @@ Administration goes over etcd's JSON gateway, so that no client of ours is neede
 one that a whole test run uses, each store below a prefix of its own.
 """
 
+import asyncio
 import atexit
 import base64
 import contextlib
@@ -88,6 +89,14 @@ def _run(folder: Path, command: str) -> None:
     subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A key and its value."""
+
+    key: bytes
+    value: bytes
+
+
 @dataclass
 class Member:
     """One server process."""
@@ -110,7 +119,14 @@ class Member:
 
     def kill(self) -> None:
         """SIGKILL: nothing is written any more."""
-        self.signal(signal.SIGKILL)
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """SIGTERM: it takes its leave."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> None:
+        self.signal(number)
         if self.process is not None:
             self.process.wait()
 
@@ -207,9 +223,42 @@ class Etcd:
             if "has been compacted" not in str(error):
                 raise
 
+    def free_space(self) -> None:
+        """What an administrator does when the quota is used up."""
+        self.ask("kv/compaction", {"revision": self.revision(), "physical": True})
+        self.ask("maintenance/defragment", {})
+        for alarm in self._alarms():
+            self.ask("maintenance/alarm", {"action": "DEACTIVATE", **alarm})
+
+    def _alarms(self) -> list[dict[str, str]]:
+        answer = self.ask("maintenance/alarm", {"action": "GET"})
+        assert isinstance(answer, dict), answer
+        alarms: list[dict[str, str]] = answer.get("alarms", [])
+        return alarms
+
+    def cluster_id(self) -> int:
+        return int(within(self.ask("kv/range", {"key": _64("x"), "count_only": True}), "header", "cluster_id"))
+
     def revision(self) -> int:
         """The newest."""
         return int(within(self.ask("kv/range", {"key": _64("x"), "count_only": True}), "header", "revision"))
+
+    def everything(self, prefix: str) -> list[Stored]:
+        """What is stored below a prefix."""
+        answer = self.ask("kv/range", {"key": _64(prefix), "range_end": _64(prefix[:-1] + chr(ord(prefix[-1]) + 1))})
+        assert isinstance(answer, dict), answer
+        return [
+            Stored(base64.b64decode(kv["key"]), base64.b64decode(kv.get("value", ""))) for kv in answer.get("kvs", [])
+        ]
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Write behind our driver's back."""
+        self.ask("kv/put", {"key": base64.b64encode(key).decode(), "value": base64.b64encode(value).decode()})
+
+    def remove(self, prefix: str) -> None:
+        """Delete everything below a prefix, behind our driver's back."""
+        end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        self.ask("kv/deleterange", {"key": _64(prefix), "range_end": _64(end)})
 
     def switch_users_on(self, user: str, password: str, prefix: str) -> None:
         """A user that may do everything below `prefix`; from then on nobody may without a user."""
@@ -291,6 +340,35 @@ class Etcd:
         files = {"cert-file": cert, "key-file": key, "trusted-ca-file": self.certificates.ca}
         mutual = [f"--{peer}{name}={path}" for peer in ("", "peer-") for name, path in files.items()]
         return [*mutual, "--client-cert-auth", "--peer-client-cert-auth"]
+
+
+@dataclass
+class Lone:
+    """A cluster of one as `tests.datastore.servers.Server`."""
+
+    cluster: Etcd
+    forgets: bool = False
+
+    @property
+    def port(self) -> int:
+        return self.cluster.members[0].port
+
+    async def new_store(self) -> str:
+        return new_prefix()
+
+    def url(self, store: str, port: int, timeout_s: float = 10.0) -> str:
+        return self.cluster.url(store, port, timeout=f"{timeout_s:g}")
+
+    async def start(self) -> None:
+        if not self.cluster.members[0].runs:
+            self.cluster.members[0].start()
+            await asyncio.to_thread(self.cluster.wait)
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self.cluster.members[0].stop)
+
+    async def kill(self) -> None:
+        await asyncio.to_thread(self.cluster.members[0].kill)
 
 
 class Refused(Exception):

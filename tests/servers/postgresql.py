@@ -99,6 +99,16 @@ class PostgreSQLServer:
         self.run("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "--no-sync", "--wal-segsize=4")
         self.configure()
 
+    def copy(self, primary: "PostgreSQLServer") -> None:
+        """Become a hot standby of a server that runs; it begins to follow when it is started."""
+        source = ("-h", "127.0.0.1", "-p", str(primary.port), "-U", "postgres")
+        self.run("pg_basebackup", "-D", str(self.data), "-R", "-c", "fast", "--no-sync", *source)
+        self.configure()
+
+    async def promote(self) -> None:
+        """Make a primary of a standby."""
+        self.run("pg_ctl", "promote", "-w", "-D", str(self.data))
+
     def configure(self) -> None:
         """Write its settings."""
         with (self.data / "postgresql.conf").open("a") as file:
@@ -137,6 +147,17 @@ class PostgreSQLServer:
         if ran.returncode:
             raise RuntimeError(f"{program}: {ran.stderr}")
         return ran.stdout.strip()
+
+    def mount(self, folder: Path, *, size_mib: int) -> None:
+        """A small disk of the server's at `folder`; for root in a mount namespace of the run's own."""
+        folder.mkdir()
+        user = pwd.getpwnam(USER)
+        options = f"size={size_mib}m,mode=700,uid={user.pw_uid},gid={user.pw_gid}"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=True)
+
+    def unmount(self, folder: Path) -> None:
+        """Take the disk away, used or not."""
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
     def log(self) -> str:
         """What it has logged."""

@@ -61,6 +61,11 @@ class Proxy:
             for writer in pair:
                 _reset(writer)
 
+    def redirect(self, port: int) -> None:
+        """Reset every connection; new ones lead to another server."""
+        self._target = port
+        self.cut()
+
     async def start(self) -> None:
         """Listen on a free port of 127.0.0.1."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)

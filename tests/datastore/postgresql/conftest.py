@@ -21,7 +21,7 @@ def own_server() -> Iterator[PostgreSQLServer]:
     """One that tests of this module may stop, and set otherwise."""
     if reason := missing():
         pytest.skip(reason)
-    server = PostgreSQLServer()
+    server = PostgreSQLServer(conf="max_prepared_transactions = 2")
     asyncio.run(server.start())
     yield server
     server.remove()
@@ -38,6 +38,16 @@ async def place(server: PostgreSQLServer) -> AsyncIterator[Place]:
     """A role and its database."""
     made = Place(server)
     yield made
+    await made.close()
+
+
+@pytest.fixture
+async def own_place(own_server: PostgreSQLServer) -> AsyncIterator[Place]:
+    """The same on the server of this module, which runs at the start and at the end."""
+    await own_server.start()
+    made = Place(own_server)
+    yield made
+    await own_server.start()
     await made.close()
 
 

@@ -35,12 +35,13 @@ class Place:
         """What the superuser is answered in this database."""
         return self.server.sql(*statements, database=self.name)
 
-    def url(self, *, port: int | None = None, password: str | None = PASSWORD, **parameters: object) -> str:
-        """The address of the store here."""
+    def url(self, *, port: int = 0, hosts: str = "", password: str | None = PASSWORD, **parameters: object) -> str:
+        """The address of the store here; `hosts` or `port` lead to it by another way."""
         secret = "" if password is None else f":{quote(password, safe='')}"
+        way = hosts or f"127.0.0.1:{port or self.server.port}"
         given = {"sslmode": "disable", **parameters}
         query = "&".join(f"{name}={value}" for name, value in given.items())
-        return f"postgresql://{self.name}{secret}@127.0.0.1:{port or self.server.port}/{self.name}?{query}"
+        return f"postgresql://{self.name}{secret}@{way}/{self.name}?{query}"
 
     def address(self, **given: Any) -> PostgreSQLAddress:  # noqa: ANN401  # as of `url`
         return parse(self.url(**given))
@@ -62,5 +63,5 @@ class Place:
         return opened
 
     async def close(self) -> None:
-        await self._stack.aclose()
+        await self._stack.aclose()  # may be done before, and then does nothing
         self.sql(f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)", f"DROP ROLE IF EXISTS {self.name}")

@@ -109,7 +109,7 @@ def test_a_connection_is_kept_and_a_group_is_taken_apart(error: Exception, is_lo
         pytest.param(server_error("99999"), "it says (99999)", id="its code"),
         pytest.param(
             server_error("53300"),
-            "it says (it has as many connections as max_connections allows, 53300)",
+            "it says (max_connections or a CONNECTION LIMIT is reached, 53300)",
             id="what is behind it",
         ),
         pytest.param(RuntimeError(), "RuntimeError", id="an exception without words"),
