@@ -14,6 +14,7 @@ A write is sent by a task of its own, so that a cancelled caller doesn't cancel 
 import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -105,9 +106,10 @@ class KubernetesStore:
             raise Compacted(kind.KIND.name, start)
         path, selector = paths.selection(kind, where)
         watch = Watch(self._client, self._reading(kind), kind, path, selector, stamp, self._bookmark_s)
-        async for batch in watch.batches():
-            self._saw(kind, batch.revision)
-            yield batch
+        async with aclosing(watch.batches()) as batches:
+            async for batch in batches:
+                self._saw(kind, batch.revision)
+                yield batch
 
     async def create(self, resource: R) -> R:
         """See `Writer.create`."""

@@ -17,7 +17,7 @@ import asyncio
 import math
 import random
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Generic, TypeVar
@@ -131,8 +131,9 @@ class Watch(Generic[R]):
         while not self.client.is_closed():
             began, position = _now(), pending.position
             try:
-                async for batch in self._stream(pending):
-                    yield batch
+                async with aclosing(self._stream(pending)) as stream:
+                    async for batch in stream:
+                        yield batch
             except Unavailable:
                 if self.client.is_closed():
                     return

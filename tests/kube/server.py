@@ -92,14 +92,7 @@ class Server:
                 self._process.wait(STOP_S)
         self.kill()
 
-    def pause(self) -> None:
-        """SIGSTOP: connections stay, nothing is answered."""
-        self._signal(signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        """SIGCONT."""
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: signal.Signals) -> None:
+    def signal(self, number: signal.Signals) -> None:
+        """SIGSTOP: connections stay, nothing is answered, until SIGCONT."""
         if self._process is not None:
             self._process.send_signal(number)
