@@ -226,7 +226,7 @@ async def test_a_write_that_another_process_left_in_flight_just_now_is_seen_once
         lock_of(tmp_path / "n3", handle).write_text(handle)
         return real(handle, wait_s)
 
-    handles.hold = left  # type: ignore[method-assign]
+    handles.hold = left  # type: ignore[method-assign, assignment]
     assert await world.pass_by(10) == []
     assert await world.owned() == {HANDLE}
 
