@@ -17,7 +17,7 @@ from datastore.resources.ipblock import IPBlock
 from datastore.resources.workloadendpoint import WorkloadEndpoint
 from datastore.store import Reader, Where
 from ipam.block import Block
-from ipam.handles import is_attachments, is_held, lock_of
+from ipam.handles import handle_in, is_attachments, is_held, lock_of
 from kernel import netlink
 from kernel.ipset import parse_save
 from kernel.runner import CommandRunner
@@ -109,7 +109,7 @@ def _locks(folder: Path, owners: set[str]) -> Iterator[Leftover]:
         if path in known or is_held(path):
             continue
         try:
-            intent = path.read_text(errors="replace")
+            intent = handle_in(path.read_bytes())
         except FileNotFoundError:
             continue
         if intent and not is_attachments(intent):

@@ -182,7 +182,7 @@ async def _free(node: Node, record: Record, hold: Hold) -> tuple[Address, ...]:
         return record.addresses
     # A record without addresses is of an ADD that never came to know them, or of one that this node never saw.
     if not record.held or hold.uncertain:
-        return tuple(one.address for one in await node.allocator.release_handle(record.attachment.handle))
+        return tuple(one.address for one in await node.allocator.release_handle(record.attachment.handle, hold))
     await node.allocator.release([one.held() for one in record.held])
     return record.addresses
 

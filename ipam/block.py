@@ -8,6 +8,9 @@ Addresses that were never used go first, then the one that was released longest 
 address may still be in somebody's conntrack or cache. All addresses of a block are ordinary: pods are /32 hosts, so no
 network or broadcast address is set aside; who needs that (a bridge's subnet) names ranges.
 
+What is reserved is passed over, and given only to who asks for exactly that address. Ordinals that were passed over
+become released ones, long cool: they are given when the reservation is gone, or to who may have them.
+
 Every change of a frozen block is refused (`Frozen`): a migration is copying it to another datastore.
 
 What is released goes into the block's history, in the same write: who had an address, and when, costs nothing more.
@@ -15,11 +18,10 @@ What is released goes into the block's history, in the same write: who had an ad
 After pycalico's AllocationBlock, whose ideas these are (one key, one CAS, ordinals, a FIFO of free ones).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from itertools import chain
-from operator import itemgetter
 
 import msgspec
 
@@ -38,7 +40,7 @@ from ipam.errors import BlockFull, Frozen
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
-_at = itemgetter(1)
+NO_ORDINALS: Set[int] = frozenset()
 _NEVER = 0.0
 """The release time of addresses that were passed over: by any cooldown they are free."""
 
@@ -70,6 +72,13 @@ class Range:
         if address.version != self.network.version or address in self.avoid:
             return False
         return int(self.first) <= int(address) <= int(self.last)
+
+    def ordinals(self, network: Network) -> range:
+        """The places in a network between the first and the last; none where they lie outside."""
+        if not self.meets(network):
+            return range(0)
+        start = int(network.network_address)
+        return range(max(int(self.first) - start, 0), min(int(self.last) - start, network.num_addresses - 1) + 1)
 
     def meets(self, network: Network) -> bool:
         """Whether a network holds some of these addresses."""
@@ -144,25 +153,44 @@ class Block:
 
     def address_of(self, ordinal: int) -> Address:
         """The address at an ordinal."""
-        start = int(self.network.network_address) + ordinal
-        return IPv4Address(start) if self.network.version == 4 else IPv6Address(start)
+        return self.network.network_address + ordinal
 
-    def has_room(self, now: float, cooldown_s: float, after: int = 0, among: Among | None = None) -> bool:
+    def has_room(
+        self,
+        now: float,
+        cooldown_s: float,
+        after: int = 0,
+        among: Among | None = None,
+        reserved: Set[int] = NO_ORDINALS,
+    ) -> bool:
         """Whether an address could be given at `now`, and that after so many others."""
         spec = self.record.spec
         if among is not None:
-            return sum(1 for _ in self._open_to(among, now, cooldown_s)) > after
-        wanted = after + 1 - (self.network.num_addresses - spec.fresh)
-        if wanted <= 0:
+            return sum(1 for _ in self._open_to(among, now, cooldown_s, reserved)) > after
+        fresh = self.network.num_addresses - spec.fresh
+        if reserved:
+            fresh -= sum(1 for ordinal in reserved if ordinal >= spec.fresh)
+        if fresh > after:
             return True
-        if wanted > len(spec.released):
-            return False
-        return all(_cool(at, now, cooldown_s) for _, at in spec.released[:wanted])  # the oldest come first
+        cool = (1 for ordinal, at in spec.released if _cool(at, now, cooldown_s) and ordinal not in reserved)
+        return fresh + sum(cool) > after
+
+    def cools_at(self, cooldown_s: float, reserved: Set[int] = NO_ORDINALS) -> float | None:
+        """When the first of the released ones has cooled; None where there is none."""
+        released = (at for ordinal, at in self.record.spec.released if ordinal not in reserved)
+        first = min(released, default=None)
+        return None if first is None else first + cooldown_s
 
     def assign(
-        self, owner: Owner, allocation_id: str, now: float, cooldown_s: float, among: Among | None = None
+        self,
+        owner: Owner,
+        allocation_id: str,
+        now: float,
+        cooldown_s: float,
+        among: Among | None = None,
+        reserved: Set[int] = NO_ORDINALS,
     ) -> tuple["Block", Held]:
-        """Give `owner` an address under an id that the caller has just drawn.
+        """Give `owner` an address under an id that the caller has just drawn; none of `reserved` unless it is the one.
 
         Raises:
             BlockFull: there is none to give at `now`.
@@ -172,35 +200,38 @@ class Block:
         spec = self.record.spec
         released, fresh = spec.released, spec.fresh
         if among is not None:
-            ordinal = next(self._open_to(among, now, cooldown_s), None)
-            if ordinal is None:
-                raise BlockFull(self.network)
-            # Those passed over become free ones that were never anybody's: released so long ago that they are cool.
-            passed = tuple((one, _NEVER) for one in range(fresh, ordinal))
-            released = (*passed, *(one for one in released if one[0] != ordinal))
-            fresh = max(fresh, ordinal + 1)
-        elif fresh < self.network.num_addresses:
-            ordinal, fresh = fresh, fresh + 1
+            ordinal = next(self._open_to(among, now, cooldown_s, reserved), None)
         else:
-            place = next((n for n, (_, at) in enumerate(released) if _cool(at, now, cooldown_s)), None)
-            if place is None:
-                raise BlockFull(self.network)
-            ordinal, released = released[place][0], released[:place] + released[place + 1 :]
+            unused = (one for one in range(fresh, self.network.num_addresses) if one not in reserved)
+            cool = (one for one, at in released if _cool(at, now, cooldown_s) and one not in reserved)
+            ordinal = next(chain(unused, cool), None)
+        if ordinal is None:
+            raise BlockFull(self.network)
+        if ordinal < fresh:
+            released = tuple(one for one in released if one[0] != ordinal)
+        else:
+            released = (*((one, _NEVER) for one in range(fresh, ordinal)), *released)
+            fresh = ordinal + 1
         allocations = {**spec.allocations, str(ordinal): _allocation(owner, allocation_id, now)}
         changed = self._with(allocations=allocations, released=_not_ahead(released, now), fresh=fresh)
         return changed, replace(changed.held(ordinal), fresh=fresh > spec.fresh)
 
-    def _open_to(self, among: Among, now: float, cooldown_s: float) -> Iterator[int]:
+    def _open_to(self, among: Among, now: float, cooldown_s: float, reserved: Set[int]) -> Iterator[int]:
         """The ordinals that may be given to who wants one of `among`, in the order of giving.
 
-        An address asked for by itself needn't have cooled: who moves a fixed address on wants it at once.
+        An address asked for by itself needn't have cooled, for who moves a fixed address on wants it at once; and it
+        may be a reserved one, for that is what reserving keeps it for.
         """
         spec = self.record.spec
+        if among.single:
+            (only,) = among.ranges
+            return (ordinal for ordinal in only.ordinals(self.network) if str(ordinal) not in spec.allocations)
         free = chain(
             range(spec.fresh, self.network.num_addresses),
-            (ordinal for ordinal, at in spec.released if among.single or _cool(at, now, cooldown_s)),
+            (ordinal for ordinal, at in spec.released if _cool(at, now, cooldown_s)),
         )
-        return (ordinal for ordinal in free if among.has(self.address_of(ordinal)))
+        allowed = (ordinal for ordinal in free if ordinal not in reserved)
+        return (ordinal for ordinal in allowed if among.has(self.address_of(ordinal)))
 
     def adopt(self, ordinal: int, owner: Owner, allocation_id: str, now: float) -> tuple["Block", Held]:
         """Give `owner`, who has the address already, a new id for it: every older id of it is void from then on.
@@ -255,6 +286,13 @@ class Block:
         spec = self.record.spec
         return max((at for _, at in spec.released), default=spec.claimed_at)
 
+    def not_ahead(self, now: float) -> "Block":
+        """The block with times that lie ahead of `now` put back to it: they are of clocks that went ahead."""
+        spec = self.record.spec
+        if spec.claimed_at <= now and all(at <= now for _, at in spec.released):
+            return self
+        return self._with(claimed_at=min(spec.claimed_at, now), released=_not_ahead(spec.released, now))
+
     def _past(self, ordinal: int, ended: Allocation, now: float) -> Past:
         return Past(
             ordinal=ordinal,
@@ -307,6 +345,4 @@ def _cool(released_at: float, now: float, cooldown_s: float) -> bool:
 
 def _not_ahead(released: tuple[tuple[int, float], ...], now: float) -> tuple[tuple[int, float], ...]:
     """Release times by a clock that was ahead count as now, so that such an address cools like any other."""
-    if not released or max(released, key=_at)[1] <= now:
-        return released
     return tuple((ordinal, min(at, now)) for ordinal, at in released)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ipam.block import Among, Block, Held, Owner
 from ipam.group_commit import Moved
+from ipam.reserved import NOTHING, Reserved
 
 
 @dataclass(slots=True)
@@ -20,6 +21,8 @@ class Assign:
     """The revision at which the block was found free of overlap: there, and only there, this change makes it ready."""
     among: Among | None = None
     """What limits the choice; None: any address will do."""
+    reserved: Reserved = NOTHING
+    """What isn't given to who doesn't ask for just that."""
     fresh: bool = False
     """Said by the last `apply`: the address was never anybody's before."""
 
@@ -42,7 +45,8 @@ class Assign:
             if not self.opens_at or block.record.revision != self.opens_at:
                 raise Moved(block.name)
             block = block.made_ready()
-        changed, held = block.assign(self.owner, self.id, self.now, self.cooldown_s, self.among)
+        ordinals = self.reserved.ordinals(block.network)
+        changed, held = block.assign(self.owner, self.id, self.now, self.cooldown_s, self.among, ordinals)
         self.fresh = held.fresh
         return changed
 

@@ -32,9 +32,10 @@ class BlockFull(IpamError):
 class NoPool(IpamError):
     """No enabled pool serves `family` (4 or 6), among those asked for."""
 
-    def __init__(self, family: int, asked: tuple[str, ...]) -> None:
-        among = f" among {', '.join(asked)}" if asked else ""
-        super().__init__(f"no enabled IPv{family} pool{among}; `tortiectl get ippools` lists them")
+    def __init__(self, family: int, asked: tuple[str, ...], why: str = "") -> None:
+        among = f" among {', '.join(asked)}" if asked else " serves here"
+        hint = why or "`tortiectl get ippools` lists them"
+        super().__init__(f"no enabled IPv{family} pool{among}; {hint}")
         self.family = family
         self.asked = asked
 
@@ -42,8 +43,8 @@ class NoPool(IpamError):
 class NoAddress(IpamError):
     """The pools that may serve `family` have nothing left: neither a free address of this node nor a free block."""
 
-    def __init__(self, family: int, pools: tuple[str, ...]) -> None:
-        super().__init__(f"no free IPv{family} address in {', '.join(pools)}")
+    def __init__(self, family: int, pools: tuple[str, ...], why: str = "") -> None:
+        super().__init__(f"no free IPv{family} address in {', '.join(pools)}{f' ({why})' if why else ''}")
         self.family = family
         self.pools = pools
 
@@ -57,11 +58,13 @@ class OutsidePools(IpamError):
 
 
 class AddressTaken(IpamError):
-    """The very address that was asked for is another's, or lies in a block that this node may not borrow from."""
+    """The very address that was asked for can't be had: it is `holder`'s, or `why` says what else keeps it."""
 
-    def __init__(self, address: str) -> None:
-        super().__init__(f"{address} is taken, or in another node's block; `tortiectl ipam list` says by whom")
+    def __init__(self, address: str, why: str, holder: str = "") -> None:
+        super().__init__(f"{address} {why}")
         self.address = address
+        self.holder = holder
+        """The owner's handle, where there is one."""
 
 
 class Frozen(IpamError):

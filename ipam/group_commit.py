@@ -15,6 +15,7 @@ The mirror (the block as last written or read) changes only after success, so a 
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -29,12 +30,6 @@ _TRIES = 12
 _FIRST_PAUSE_S = 0.002
 
 Pause = Callable[[float], Awaitable[None]]
-OnReplaced = Callable[[Block | None, Block | None], None]
-"""Told the mirror before and after each change of it."""
-
-
-def _unheard(_before: Block | None, _after: Block | None) -> None:
-    """Who writes a block once needs no index."""
 
 
 class Moved(IpamError):
@@ -88,35 +83,26 @@ class BlockWriter:
     """Writes one block, batch after batch; the only one in this process that does."""
 
     def __init__(
-        self, store: Store, block: Block, pause: Pause = asyncio.sleep, on_replaced: OnReplaced = _unheard
+        self,
+        store: Store,
+        block: Block,
+        pause: Pause = asyncio.sleep,
+        clock: Callable[[], float] = time.time,
+        on_change: Callable[["BlockWriter"], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._pause = pause
-        self._name = block.name
+        self._clock = clock
+        self._on_change = on_change
+        """Told when the block was written or read, and when a batch for it has come to nothing."""
+        self.name = block.name
         self._waiting: list[_Member] = []
         self._flying: list[_Member] = []
-        self._moving = 0
         self._task: asyncio.Task[None] | None = None
-        self._on_replaced = on_replaced
-        self._block: Block | None = None
-        self.block = block
+        self.block: Block | None = block.not_ahead(clock())
+        """The mirror: the block as last written or read; None once it is known to be gone."""
         self.version = 0
         """How often the mirror has changed: a listing that was asked for before the last time may be older."""
-
-    @property
-    def block(self) -> Block | None:
-        """The mirror: the block as last written or read; None once it is known to be gone."""
-        return self._block
-
-    @block.setter
-    def block(self, block: Block | None) -> None:
-        before, self._block = self._block, block
-        self._on_replaced(before, block)
-
-    def leave_the_mirror(self) -> None:
-        """The block is gone; what still waits here is told so, and no index hears of it any more."""
-        self._on_replaced(self._block, None)
-        self._on_replaced = _unheard
 
     @property
     def busy(self) -> bool:
@@ -126,7 +112,7 @@ class BlockWriter:
     @property
     def waiting(self) -> int:
         """Changes not written yet that will take an address, for choosing another block before this one is full."""
-        return self._moving
+        return sum(member.change.moves for member in self._waiting + self._flying)
 
     async def submit(self, change: Change) -> Block | None:
         """Apply a change and wait until it is in the store; gives the block with it, None if the block is gone.
@@ -139,27 +125,34 @@ class BlockWriter:
         """
         member = _Member(change)
         self._waiting.append(member)
-        self._moving += change.moves
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
-        return await member.outcome  # a caller that is cancelled cancels this future, which nobody else waits for
+        return await asyncio.shield(member.outcome)
+
+    def see(self, block: Block | None) -> None:
+        """The block as it was just written or read."""
+        self.block = None if block is None else block.not_ahead(self._clock())
+        self.version += 1
+        self._on_change(self)
 
     async def _run(self) -> None:
         while self._waiting:
             self._flying, self._waiting = self._waiting, []
+            version = self.version
             try:
                 await self._commit(self._flying)
             except Exception as error:  # every member must be told something, or its caller waits for ever
                 for member in self._flying:
                     member.fail(error)
-            self._moving -= sum(member.change.moves for member in self._flying)
             self._flying = []
+            if self.version == version:
+                self._on_change(self)  # those who waited don't wait any more
 
     async def _commit(self, batch: list[_Member]) -> None:
         pause_s = _FIRST_PAUSE_S
         lost_at = ""
         if self.block is not None and self.block.record.spec.frozen:
-            self._see(await self._get(lost=False))
+            self.see(await self._get(lost=False))
         for _ in range(_TRIES):
             if self.block is None:
                 self._tell_gone(batch)
@@ -174,11 +167,11 @@ class BlockWriter:
                 if fresh is not None and fresh.record.revision == self.block.record.revision:
                     self._tell(batch, self.block)
                     return
-                self._see(fresh)
+                self.see(fresh)
                 continue
             base = self.block.record.revision
             try:
-                self._see(Block(await self._store.update(changed.record), changed.network))
+                self.see(Block(await self._store.update(changed.record), changed.network))
             except (Conflict, NotFound):
                 lost_at = ""
             except Unknown:
@@ -193,7 +186,7 @@ class BlockWriter:
             await self._pause(pause_s)
             pause_s = min(pause_s * 2, 1.0)
         for member in batch:
-            member.fail(NotSettled(self._name, _TRIES) if lost_at else Moved(self._name))
+            member.fail(NotSettled(self.name, _TRIES) if lost_at else Moved(self.name))
 
     def _apply(self, block: Block, batch: list[_Member]) -> tuple[Block, list[_Member]]:
         """The block with every change that applies, and those changes; the others are told why not."""
@@ -214,7 +207,7 @@ class BlockWriter:
         write still land, and the whole batch goes on until a write at this revision is won.
         """
         fresh = await self._get(bool(lost_at))
-        self._see(fresh)
+        self.see(fresh)
         if fresh is None:
             return batch, ""
         lost_at = lost_at if fresh.record.revision == lost_at else ""
@@ -223,7 +216,7 @@ class BlockWriter:
             if member.change.is_in(fresh):
                 member.tell(fresh)
             elif member.change.moves and not lost_at:
-                member.fail(Moved(self._name))
+                member.fail(Moved(self.name))
             else:
                 left.append(member)
         return left, lost_at
@@ -233,7 +226,7 @@ class BlockWriter:
         pause_s = _FIRST_PAUSE_S
         for _ in range(_TRIES):
             try:
-                return Block.read(await self._store.get(IPBlock, self._name))
+                return Block.read(await self._store.get(IPBlock, self.name))
             except NotFound:
                 return None
             except Unavailable:
@@ -241,12 +234,7 @@ class BlockWriter:
                     raise
             await self._pause(pause_s)
             pause_s = min(pause_s * 2, 1.0)
-        raise NotSettled(self._name, _TRIES)
-
-    def _see(self, block: Block | None) -> None:
-        """The block as it was just written or read."""
-        self.block = block
-        self.version += 1
+        raise NotSettled(self.name, _TRIES)
 
     def _tell(self, batch: list[_Member], block: Block) -> None:
         for member in batch:
@@ -255,6 +243,6 @@ class BlockWriter:
     def _tell_gone(self, batch: list[_Member]) -> None:
         for member in batch:
             if member.change.moves:
-                member.fail(Moved(self._name))
+                member.fail(Moved(self.name))
             else:
                 member.tell(None)

@@ -4,8 +4,12 @@ A runtime may call ADD and DEL of one attachment at once, through the agent and,
 `python -m cni`: a flock on the handle's file puts them in a row across processes, an asyncio lock within one.
 
 The same file is the intent: while it has content, a write for this handle may have been sent whose outcome nobody
-recorded. The next holder then looks the handle up by a fresh list instead of trusting its mirror. It needs no fsync: a
-machine that lost power has lost its pods too, and their handles never come back.
+recorded. The next holder then looks the handle up by a fresh list instead of trusting its mirror, and sees to it that
+what isn't there yet never comes (`Hold.sent`). It needs no fsync: a machine that lost power has lost its pods too, and
+their handles never come back.
+
+    the handle                      first line
+    BLOCK ID                        then one line for each write that assigns: where, and under which allocation id
 
 Source: flock(2). The file is removed by its holder only while it is locked, and a lock won on a file that has been
 removed since is taken again (the usual race of lock files).
@@ -16,7 +20,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +29,6 @@ from ipam.errors import HandleBusy
 WAIT_S = 30.0
 """How long a call waits for another of the same handle; a runtime gives an ADD minutes."""
 _POLL_S = 0.01
-_HANDLE_MAX = 4096
-"""Bytes: more than three names of CNI and what is between them."""
 
 
 def is_attachments(handle: str) -> bool:
@@ -42,6 +44,11 @@ def lock_of(folder: Path, handle: str) -> Path:
 def lock_name(handle: str) -> str:
     """What a handle's lock is called."""
     return hashlib.sha256(handle.encode()).hexdigest()[:40]
+
+
+def handle_in(intent: bytes) -> str:
+    """The handle that an intent is about; empty where there is none."""
+    return intent.partition(b"\n")[0].decode(errors="replace")
 
 
 def is_held(lock: Path) -> bool:
@@ -62,7 +69,7 @@ def is_held(lock: Path) -> bool:
 class Hold:
     """A handle, held."""
 
-    def __init__(self, handle: str, fd: int, path: str, uncertain: bool) -> None:
+    def __init__(self, handle: str, fd: int, path: Path, uncertain: bool) -> None:
         self.handle = handle
         self.uncertain = uncertain
         """An earlier holder left with a write in flight, or died: look up by a fresh list."""
@@ -76,6 +83,18 @@ class Hold:
             os.pwrite(self._fd, self.handle.encode(), 0)
             self._intent = True
 
+    def sending(self, block: str, allocation_id: str) -> None:
+        """Note where a write that is about to be sent will put an address, and under which id."""
+        self.intend()
+        os.pwrite(self._fd, f"\n{block} {allocation_id}".encode(), os.fstat(self._fd).st_size)
+
+    def sent(self) -> tuple[tuple[str, str], ...]:
+        """(block, allocation id) of every write that this and earlier holders sent and didn't settle."""
+        if not self._intent:
+            return ()
+        lines = os.pread(self._fd, os.fstat(self._fd).st_size, 0).decode(errors="replace").split("\n")[1:]
+        return tuple((block, text) for block, _, text in (line.partition(" ") for line in lines) if text)
+
     def settle(self) -> None:
         """Note that the outcome of every write is known and recorded."""
         self._intent = False
@@ -83,8 +102,7 @@ class Hold:
     def leave(self) -> None:
         """Let the next holder in; `Handles.hold` calls it."""
         if not self._intent:
-            with suppress(FileNotFoundError):
-                os.unlink(self._path)
+            self._path.unlink(missing_ok=True)
         os.close(self._fd)
 
 
@@ -116,15 +134,15 @@ class Handles:
         row.users += 1
         try:
             wait_s = self._wait_s if wait_s is None else wait_s
-            await _take(row, handle, wait_s)
-            try:
+            async with asyncio.timeout(wait_s) as limit, row.lock:
+                limit.reschedule(None)
                 hold = await self._lock_file(handle, wait_s)
                 try:
                     yield hold
                 finally:
                     hold.leave()
-            finally:
-                row.lock.release()
+        except TimeoutError:
+            raise HandleBusy(handle) from None
         finally:
             row.users -= 1
             if not row.users:
@@ -146,7 +164,7 @@ class Handles:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if not _is_at(fd, path):
                     continue
-                handle = os.pread(fd, _HANDLE_MAX, 0).decode(errors="replace")
+                handle = handle_in(os.pread(fd, os.fstat(fd).st_size, 0))
                 if handle:
                     found.append(handle)
                 else:
@@ -168,7 +186,7 @@ class Handles:
         return lock_of(self._folder, handle)
 
     async def _lock_file(self, handle: str, wait_s: float) -> Hold:
-        path = os.path.join(self._folder, lock_name(handle))  # a Path costs as much as the calls below
+        path = self._path(handle)
         for _ in range(int(wait_s / _POLL_S) + 1):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
@@ -184,18 +202,7 @@ class Handles:
         raise HandleBusy(handle)
 
 
-async def _take(row: _Row, handle: str, wait_s: float) -> None:
-    if row.users == 1:
-        await row.lock.acquire()  # nobody has it: this never waits
-        return
-    try:
-        async with asyncio.timeout(wait_s):
-            await row.lock.acquire()
-    except TimeoutError:
-        raise HandleBusy(handle) from None
-
-
-def _is_at(fd: int, path: Path | str) -> bool:
+def _is_at(fd: int, path: Path) -> bool:
     try:
         there = os.stat(path)
     except FileNotFoundError:

@@ -5,6 +5,8 @@
     free       those that are neither owned nor reserved; of a disabled pool, too: it only isn't given from now
     blocks     the blocks that lie in the pool, by whatever pool they were made for, ready or not
 
+Pools that don't pass their check have no status; one that overlaps another has, and says so.
+
 A block counts by where it lies: pools are renamed (deleted and made again) while their blocks stay.
 """
 
@@ -12,10 +14,13 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_network
 
+import msgspec
+
 from datastore.resources.ipblock import IPBlock
 from datastore.resources.ippool import COUNT_MAX, IPPool, IPPoolStatus
 from datastore.resources.ipreservation import IPReservation
 from ipam.block import Block, Network
+from ipam.pools import conflicts, faults
 from ipam.reserved import Reserved
 
 
@@ -26,7 +31,16 @@ def usage(
     reserved = Reserved.of(reservations)
     placed = sorted(map(Block.read, blocks), key=_start)
     by_family = {version: [block for block in placed if block.network.version == version] for version in (4, 6)}
-    return {pool.name: _status(ip_network(pool.spec.cidr), by_family, reserved) for pool in pools}
+    listed = tuple(pools)
+    wrong = faults(listed)
+    sound = [pool for pool in listed if pool.name not in wrong]
+    overlapping = conflicts(sound)
+    return {
+        pool.name: msgspec.structs.replace(
+            _status(ip_network(pool.spec.cidr), by_family, reserved), conflicts_with=overlapping.get(pool.name, "")
+        )
+        for pool in sound
+    }
 
 
 def _status(network: Network, by_family: dict[int, list[Block]], reserved: Reserved) -> IPPoolStatus:

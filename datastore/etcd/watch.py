@@ -133,8 +133,7 @@ class Watch(Generic[R]):
 
     async def _next(self) -> Batch[R] | None:
         """The next batch; None once the store is closed."""
-        if self._is_behind():
-            await self._aim(serializable=True)
+        if self._is_behind() and await self._look():
             self._target = max(self._target, self._own())
         due = False
         while not self._source.connection.closed.done():
@@ -145,8 +144,7 @@ class Watch(Generic[R]):
                 if changes or due:
                     return Batch(changes, self._origin.stamp(self._position))
                 if _now() >= self._bookmark_at:
-                    due = True
-                    await self._aim(serializable=True)
+                    due = await self._look()
                     continue
             elif self._fold.is_full and (changes := self._fold.take()):
                 return Batch(changes, self._origin.stamp(self._position))
@@ -160,6 +158,15 @@ class Watch(Generic[R]):
 
     def _own(self) -> int:
         return self._source.own(self._kind.KIND.full_name)
+
+    async def _look(self) -> bool:
+        """Aim at what the present member has, or give up the stream if it doesn't say."""
+        try:
+            await self._aim(serializable=True)
+        except Unavailable as error:
+            self._lose(str(error))
+            return False
+        return True
 
     async def _aim(self, *, serializable: bool = False) -> None:
         """Find out how far there is anything to come.

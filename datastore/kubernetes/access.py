@@ -36,6 +36,8 @@ from datastore.kubernetes.address import KubernetesAddress
 
 LOOK_EVERY_S = 1.0
 """How often files are looked at: kubelets replace a token's file at 80 % of its life, an hour long."""
+SERVICE_TOKEN = Path(SERVICE_TOKEN_FILENAME)
+SERVICE_AUTHORITY = Path(SERVICE_CERT_FILENAME)
 _BUFFER = 1 << 20
 """Bytes of a watch that wait here before the server is held up."""
 _CONNECTIONS = 100
@@ -180,7 +182,7 @@ async def _configuration(address: KubernetesAddress) -> tuple[Configuration, set
             load_incluster_config(configuration, try_refresh_token=False)  # type: ignore[no-untyped-call]
         except (ConfigException, OSError) as error:
             raise Unavailable(f"the pod's service account can't be used: {error}") from error
-        return configuration, {Path(SERVICE_TOKEN_FILENAME), Path(SERVICE_CERT_FILENAME)}
+        return configuration, {SERVICE_TOKEN, SERVICE_AUTHORITY}
     paths = _kubeconfigs(address)
     joined = os.pathsep.join(map(str, paths))
     try:

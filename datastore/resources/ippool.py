@@ -11,6 +11,7 @@ import msgspec
 
 from datastore.errors import Invalid
 from datastore.resources import names
+from datastore.resources.selector_parser import parse
 from datastore.resources.value import Kind, Resource, Value, check_below
 
 DEFAULT_BLOCK = {4: 26, 6: 122}
@@ -60,6 +61,8 @@ class IPPoolSpec(Value, frozen=True, kw_only=True):
         if any(network.overlaps(other) for other in _NOT_FOR_PODS if other.version == network.version):
             raise names.invalid("cidr", self.cidr, "has addresses that no pod can have")
         self._check_block_size(network)
+        for path, text in (("nodeSelector", self.node_selector), ("namespaceSelector", self.namespace_selector)):
+            _check_selector(path, text)
         _check_choice("ipipMode", self.ipip_mode, ENCAPSULATIONS)
         _check_choice("vxlanMode", self.vxlan_mode, ENCAPSULATIONS)
         _check_choice("assignmentMode", self.assignment_mode, ASSIGNMENT_MODES)
@@ -92,6 +95,8 @@ class IPPoolStatus(Value, frozen=True, kw_only=True):
     free: int = 0
     """Addresses that could be given: neither owned nor reserved; at most `COUNT_MAX`."""
     blocks: int = 0
+    conflicts_with: str = ""
+    """The pool that this one overlaps, and because of which it isn't used."""
     observed_generation: int = 0
     """Of the spec that was counted, where the store knows one (Kubernetes)."""
 
@@ -117,6 +122,13 @@ class IPPool(Resource, frozen=True, kw_only=True):
         """
         super().check()
         check_below(self.spec, "spec")
+
+
+def _check_selector(path: str, text: str) -> None:
+    try:
+        parse(text)
+    except Invalid as error:
+        raise error.below(path) from None
 
 
 def _check_choice(path: str, value: str, choices: tuple[str, ...]) -> None:

@@ -118,7 +118,7 @@ class IpamService(ipam_pb2_grpc.IpamServicer):
         _check_handle(handle)
         self._check_free(handle, self._node)
         async with self._handles.hold(handle) as hold:
-            freed = await self._allocator.release_handle(handle)
+            freed = await self._allocator.release_handle(handle, hold)
             hold.settle()
         return [_message(one, Owner(handle, self._node)) for one in freed]
 

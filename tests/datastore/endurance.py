@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from datastore.errors import Conflict, StoreError, Unavailable, Unknown
+from datastore.errors import Compacted, Conflict, StoreError, Unavailable, Unknown
 from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.store import Gone, Revision, Store
 from tests.datastore.drivers import PATIENCE_S, Follower
@@ -96,19 +96,22 @@ class Load:
 
 @dataclass
 class Mirror:
-    """A consumer of a watch that goes on from its last batch whenever the watch fails."""
+    """A consumer of a watch that goes on from its last batch whenever the watch fails.
+
+    Where the server's history ends with its life, it lists again, as every consumer does.
+    """
 
     store: Store
     follower: Follower[NetworkPolicy]
     revision: Revision
     revisions: set[str] = field(default_factory=set)
     """Of all states it was ever given."""
+    forgets: bool = False
 
     @classmethod
-    async def of(cls, store: Store) -> "Mirror":
-        listing = await again(lambda: store.list(NetworkPolicy))
-        mirror = {(item.namespace, item.name): item for item in listing.items}
-        return cls(store, Follower(store.watch(NetworkPolicy, listing.revision), mirror), listing.revision)
+    async def of(cls, store: Store, *, forgets: bool = False) -> "Mirror":
+        follower, revision = await _listing_follower(store)
+        return cls(store, follower, revision, forgets=forgets)
 
     async def follow(self) -> None:
         while True:
@@ -117,6 +120,11 @@ class Mirror:
             except Unavailable:
                 self.follower.watch = self.store.watch(NetworkPolicy, self.revision)
                 await asyncio.sleep(0.01)
+                continue
+            except Compacted:
+                if not self.forgets:
+                    raise
+                self.follower, self.revision = await _listing_follower(self.store)
                 continue
             self.revision = batch.revision
             states = [change.revision for change in batch.changes if not isinstance(change, Gone)]
@@ -137,6 +145,12 @@ class Mirror:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
             await self.follower.watch.aclose()
+
+
+async def _listing_follower(store: Store) -> tuple[Follower[NetworkPolicy], Revision]:
+    listing = await again(lambda: store.list(NetworkPolicy))
+    mirror = {(item.namespace, item.name): item for item in listing.items}
+    return Follower(store.watch(NetworkPolicy, listing.revision), mirror), listing.revision
 
 
 async def listed(direct: Store) -> dict[str, NetworkPolicy]:

@@ -14,6 +14,7 @@ import pytest
 
 from datastore.store import Store
 from datastore.urls import open_store
+from tests.kube.faults import on_kubernetes
 from tests.servers import etcd, postgresql
 from tests.servers.proxy import Proxy
 
@@ -24,6 +25,11 @@ class Server(Protocol):
     @property
     def port(self) -> int:
         """Where it listens, in every life the same."""
+        ...
+
+    @property
+    def forgets(self) -> bool:
+        """Whether a new life has no history of the one before, so that watches are `Compacted`."""
         ...
 
     async def new_store(self) -> str:
@@ -95,5 +101,6 @@ def on_etcd(version: str) -> Callable[[], AbstractAsyncContextManager[Server]]:
 SERVERS: Mapping[str, Callable[[], AbstractAsyncContextManager[Server]]] = {
     "etcd": on_etcd("etcd"),
     "etcd-3.4": on_etcd("etcd-3.4"),
+    "kubernetes": on_kubernetes,
     "postgresql": on_postgresql,
 }

@@ -220,7 +220,7 @@ async def test_a_server_that_ends_under_load_keeps_what_it_acknowledged_and_noth
     place: Place, how: str
 ) -> None:
     async with place.opened(directly=True) as store:
-        load, mirror = Load(store), await Mirror.of(store)
+        load, mirror = Load(store), await Mirror.of(store, forgets=place.server.forgets)
         following = asyncio.create_task(mirror.follow())
         writing = [asyncio.create_task(load.write(writer)) for writer in range(4)]
         for _ in range(2):
@@ -311,7 +311,7 @@ async def test_a_watch_of_a_silent_network_misses_nothing(place: Place, direct: 
 
 async def test_a_watch_that_waits_hears_of_writes_after_a_restart(place: Place) -> None:
     async with place.opened(directly=True) as store:
-        mirror = await Mirror.of(store)
+        mirror = await Mirror.of(store, forgets=place.server.forgets)
         await place.server.kill()
         await place.server.start()
         await again(lambda: store.create(policy("after")))

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from datastore.errors import Unavailable
 from datastore.memory import MemoryStore
 from datastore.resources.ipblock import IPBlock
 from datastore.store import Where
 from ipam.allocator import IDLE_S, Settings, Wanted
 from ipam.block import Among, Held, Owner, Range, new_block
 from ipam.errors import AddressTaken, NoAddress, NoPool, OutsidePools
-from tests.ipam.world import Clock, Fate, Node, blocks_of, owners, pool
+from tests.ipam.world import Clock, Fate, Node, Pending, blocks_of, owners, pool
 
 V4, V6, BOTH = Wanted((4,)), Wanted((6,)), Wanted((4, 6))
 
@@ -42,6 +43,13 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
+
+
+async def waiting(node: Node) -> Pending:
+    """The next call of a node whose gate is closed."""
+    while not node.gate.waiting:
+        await asyncio.sleep(0)
+    return node.gate.waiting.pop(0)
 
 
 def only(address: str) -> Wanted:
@@ -194,11 +202,11 @@ class TestAssign:
         calls = await recorded(node, world.add(node, "b"))
         assert calls == ["update"]
 
-    async def test_the_first_in_a_new_block_costs_two_writes_and_three_reads(self, world: World) -> None:
+    async def test_the_first_in_a_new_block_costs_two_writes_and_four_reads(self, world: World) -> None:
         await world.pools(("p", "10.65.0.0/16", None))
         node = await world.node()
         node.allocator.set_pools([pool("p", "10.65.0.0/16")])
-        assert await recorded(node, world.add(node, "a")) == ["list", "create", "list", "get", "update"]
+        assert await recorded(node, world.add(node, "a")) == ["list", "create", "list", "get", "get", "update"]
 
     async def test_those_that_arrive_while_a_write_flies_share_the_next(self, world: World) -> None:
         await world.pools(("p", "10.65.0.0/16", None))
@@ -298,7 +306,9 @@ class TestClaim:
         theirs = new_block(ip_network("10.65.0.0/29"), "small", "node-2", "m", world.clock.now).made_ready()
         for block in (ours, theirs):
             await world.store.create(block.record)
-        (held,) = await world.add(await world.node(), "a")
+        node = await world.node()
+        node.allocator.set_pools([pool("small", "10.65.0.0/28", 29)])  # the watch hasn't told of the other one
+        (held,) = await world.add(node, "a")
         assert held.address in ip_network("10.65.0.8/29")
 
     async def test_a_block_of_the_same_node_on_another_machine_is_not_ours(self, world: World) -> None:
@@ -311,6 +321,8 @@ class TestClaim:
     async def test_overlapping_claims_of_different_sizes_never_both_become_ready(self, world: World) -> None:
         await world.pools(("small", "10.65.0.0/28", 29), ("large", "10.65.0.0/28", 28))
         nodes = [await world.node(f"node-{n}") for n in (1, 2)]
+        nodes[0].allocator.set_pools([pool("small", "10.65.0.0/28", 29)])  # each has seen one of the two
+        nodes[1].allocator.set_pools([pool("large", "10.65.0.0/28", 28)])
         wanted = [Wanted((4,), {4: ("small",)}), Wanted((4,), {4: ("large",)})]
         await asyncio.gather(
             *(world.add(node, f"h{n}", wanted[n]) for n, node in enumerate(nodes)), return_exceptions=True
@@ -444,6 +456,25 @@ class TestGiveBack:
         await node.allocator.give_back(withdraw)
         assert given[0].block != held.block
         assert set((await owners(world.store)).values()) == {"b"}
+
+    async def test_a_block_whose_fate_cannot_be_read_is_given_back_by_the_next_look(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/29", 29))
+        node = await world.node("node-1")
+        await node.allocator.release(await world.add(node, "a"))
+        world.clock.now += IDLE_S
+
+        async def nothing_to_withdraw() -> None:
+            pass
+
+        node.gate.open = False
+        giving = asyncio.ensure_future(node.allocator.give_back(nothing_to_withdraw))
+        for fate in (Fate.LOST, Fate.REFUSED):
+            (await waiting(node)).fate.set_result(fate)
+        with pytest.raises(Unavailable):
+            await giving
+        node.gate.open = True
+        assert await node.allocator.give_back(nothing_to_withdraw) == 1
+        assert await blocks_of(world.store) == []
 
     async def test_a_block_that_nobody_made_ready_is_given_back_too(self, world: World) -> None:
         await world.pools(("p", "10.65.0.0/29", 29))

@@ -9,7 +9,7 @@ from datastore.resources.ippool import IPPool, IPPoolSpec
 from datastore.resources.value import Metadata
 from ipam.block import Among, Network
 from ipam.errors import NoPool
-from ipam.pools import Pool, candidates, cells, eligible
+from ipam.pools import Catalogue, Pool, candidates, cells
 
 
 def pool(
@@ -41,7 +41,7 @@ POOLS = [
     ],
 )
 def test_the_pools_that_may_serve(family: int, asked: tuple[str, ...], expected: list[str]) -> None:
-    assert [found.name for found in eligible(POOLS, family, asked)] == expected
+    assert [found.name for found in Catalogue(POOLS).eligible(family, asked)] == expected
 
 
 @pytest.mark.parametrize(
@@ -54,12 +54,12 @@ def test_the_pools_that_may_serve(family: int, asked: tuple[str, ...], expected:
 )
 def test_a_family_without_a_pool_is_named(family: int, asked: tuple[str, ...]) -> None:
     with pytest.raises(NoPool, match=f"IPv{family}.*{asked[0]}") as refused:
-        eligible(POOLS, family, asked)
+        Catalogue(POOLS).eligible(family, asked)
     assert refused.value.family == family
 
 
 def test_the_default_block_sizes() -> None:
-    assert [found.block_prefix for family in (4, 6) for found in eligible(POOLS, family)] == [28, 26, 122]
+    assert [found.block_prefix for family in (4, 6) for found in Catalogue(POOLS).eligible(family)] == [28, 26, 122]
 
 
 @pytest.mark.parametrize(
@@ -114,4 +114,4 @@ def test_a_pool_too_large_to_walk_is_walked_lazily() -> None:
 
 def test_a_pool_that_serves_only_who_asks_serves_who_asks_for_its_addresses() -> None:
     among = Among.only(ip_address("10.1.0.9"))
-    assert "bridge" in [found.name for found in eligible(POOLS, 4, (), among)]
+    assert "bridge" in [found.name for found in Catalogue(POOLS).eligible(4, (), among)]

@@ -6,11 +6,9 @@ import pytest
 
 from datastore.resources.ipblock import IPBlock
 from datastore.resources.ippool import COUNT_MAX, IPPoolStatus
-from datastore.resources.ipreservation import IPReservation, IPReservationSpec
-from datastore.resources.value import Metadata
 from ipam.block import Owner, new_block
 from ipam.usage import usage
-from tests.ipam.world import pool
+from tests.ipam.world import pool, reservation
 
 NOW = 1_000_000.0
 
@@ -22,10 +20,6 @@ def block(cidr: str, owned: int = 0, name: str = "p") -> IPBlock:
             Owner(f"h{number}", "node-1"), f"{number:016x}", NOW, 30
         )
     return made.record
-
-
-def reservation(*cidrs: str) -> IPReservation:
-    return IPReservation(metadata=Metadata(name="r"), spec=IPReservationSpec(reserved_cidrs=cidrs))
 
 
 def test_a_pool_without_blocks_is_all_free() -> None:

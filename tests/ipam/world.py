@@ -11,6 +11,7 @@ from datastore.errors import Unavailable, Unknown
 from datastore.memory import MemoryStore
 from datastore.resources.ipblock import IPBlock
 from datastore.resources.ippool import IPPool, IPPoolSpec
+from datastore.resources.ipreservation import IPReservation, IPReservationSpec
 from datastore.resources.value import Metadata, Resource
 from datastore.store import Batch, Listing, Revision, Where
 from ipam.allocator import Allocator
@@ -114,9 +115,33 @@ async def no_pause(_seconds: float) -> None:
     await asyncio.sleep(0)
 
 
-def pool(name: str, cidr: str, block_size: int | None = None, *, disabled: bool = False) -> IPPool:
-    spec = IPPoolSpec(cidr=cidr, block_size=block_size, disabled=disabled)
+def pool(
+    name: str,
+    cidr: str,
+    block_size: int | None = None,
+    *,
+    disabled: bool = False,
+    mode: str = "Automatic",
+    uses: tuple[str, ...] = ("Workload", "Tunnel"),
+    nodes: str = "all()",
+    namespaces: str = "all()",
+    vxlan: str = "Never",
+) -> IPPool:
+    spec = IPPoolSpec(
+        cidr=cidr,
+        block_size=block_size,
+        disabled=disabled,
+        assignment_mode=mode,
+        allowed_uses=uses,
+        node_selector=nodes,
+        namespace_selector=namespaces,
+        vxlan_mode=vxlan,
+    )
     return IPPool(metadata=Metadata(name=name), spec=spec)
+
+
+def reservation(*cidrs: str, name: str = "r") -> IPReservation:
+    return IPReservation(metadata=Metadata(name=name), spec=IPReservationSpec(reserved_cidrs=cidrs))
 
 
 class Node:

@@ -7,13 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from tests.kube.certs import Certs
-from tests.kube.etcd import Etcd
 from tests.kube.programs import APISERVER
 from tests.kube.server import Server, free_port
+from tests.servers.etcd import Etcd
 
+TORTIE = "tortie"
 ADMIN_TOKEN = "admin-token"  # noqa: S105
+TORTIE_TOKEN = "tortie-token"  # noqa: S105
+"""Of a user who may do what this product does, see `cluster.ROLE`."""
 NOBODY_TOKEN = "nobody-token"  # noqa: S105
-_TOKENS = f'{ADMIN_TOKEN},admin,u-admin,"system:masters"\n{NOBODY_TOKEN},nobody,u-nobody\n'
+_TOKENS = f"""\
+{ADMIN_TOKEN},admin,u-admin,"system:masters"
+{TORTIE_TOKEN},{TORTIE},u-tortie
+{NOBODY_TOKEN},nobody,u-nobody
+"""
 _ANSWER_S = 30
 
 
@@ -30,7 +37,14 @@ class ApiServer:
         tokens.write_text(_TOKENS)
         issuer = "https://kubernetes.default.svc"
         command = (
-            *(APISERVER, "--etcd-servers", etcd.url, "--etcd-prefix", prefix, "--etcd-compaction-interval=0"),
+            *(
+                APISERVER,
+                "--etcd-servers",
+                f"http://127.0.0.1:{etcd.members[0].port}",
+                "--etcd-prefix",
+                prefix,
+                "--etcd-compaction-interval=0",
+            ),
             *("--bind-address=127.0.0.1", "--secure-port", self.port),
             # A loopback address can't be advertised: it would point at each pod itself.
             *("--advertise-address=192.0.2.1", "--endpoint-reconciler-type=none"),
@@ -75,7 +89,7 @@ class ApiServer:
         return answer
 
     def kubeconfig(self, path: Path, user: dict[str, object] | None = None, *, port: int = 0) -> Path:
-        """A kubeconfig at `path` for `user` (the admin's token without), perhaps through a proxy's `port`."""
+        """A kubeconfig at `path` for `user` (without, who may do what we do), perhaps through a proxy's `port`."""
         cluster = {
             "server": f"https://127.0.0.1:{port or self.port}",
             "certificate-authority": str(self.certs.authority),
@@ -84,7 +98,7 @@ class ApiServer:
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "tests", "cluster": cluster}],
-            "users": [{"name": "user", "user": user if user is not None else {"token": ADMIN_TOKEN}}],
+            "users": [{"name": "user", "user": user if user is not None else {"token": TORTIE_TOKEN}}],
             "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "user"}}],
             "current-context": "tests",
         }

@@ -16,14 +16,39 @@ from pathlib import Path
 
 from tests.host import ROOT
 from tests.kube import certs
-from tests.kube.apiserver import ApiServer
-from tests.kube.etcd import Etcd
-from tests.kube.programs import KUBECTL
+from tests.kube.apiserver import ADMIN_TOKEN, TORTIE, ApiServer
+from tests.kube.programs import ETCD, KUBECTL
 from tests.kube.server import wait_for
+from tests.servers.etcd import Etcd
 
 CRDS = ROOT / "manifests" / "crds"
 NAMESPACES = ("shop", "bank")
 """What tests write into: nobody else makes a namespace when an object comes."""
+_READ = ["get", "list", "watch"]
+_WRITE = [*_READ, "create", "update", "delete"]
+ROLE = {
+    "apiVersion": "rbac.authorization.k8s.io/v1",
+    "kind": "ClusterRole",
+    "metadata": {"name": TORTIE},
+    "rules": [
+        {"apiGroups": ["tortie.dev"], "resources": ["*"], "verbs": _WRITE},
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": _WRITE},
+        # What installations only read; tests write some of it.
+        {"apiGroups": [""], "resources": ["pods", "nodes", "namespaces", "serviceaccounts"], "verbs": _WRITE},
+        {"apiGroups": [""], "resources": ["pods/status", "nodes/status"], "verbs": ["update"]},
+        {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": _WRITE},
+    ],
+}
+"""What the driver needs for all that the contract suite does."""
+_BINDING = {
+    "apiVersion": "rbac.authorization.k8s.io/v1",
+    "kind": "ClusterRoleBinding",
+    "metadata": {"name": TORTIE},
+    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": TORTIE},
+    "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": TORTIE}],
+}
+_ETCD_FLAGS = ("--unsafe-no-fsync", "--watch-progress-notify-interval=100ms")
+"""Bookmarks are as new as etcd's last word about its progress; kubeadm says 5 s."""
 
 
 class ControlPlane:
@@ -32,8 +57,8 @@ class ControlPlane:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.certs = certs.make(folder / "pki")
-        self.etcd = Etcd(folder, "--watch-progress-notify-interval=100ms")
-        self.etcd.server.start()
+        self.etcd = Etcd(ETCD, folder / "etcd", flags=_ETCD_FLAGS)
+        self.etcd.start()
         self._servers: list[ApiServer] = []
 
     @cached_property
@@ -63,17 +88,18 @@ class ControlPlane:
         """Kill everything."""
         for server in self._servers:
             server.server.kill()
-        self.etcd.server.kill()
+        self.etcd.stop()
 
 
 def install(server: ApiServer, folder: Path) -> None:
     """The CRDs as people install them, and namespaces; what is there already stays."""
-    config = server.kubeconfig(folder / "admin.kubeconfig")
+    config = server.kubeconfig(folder / "admin.kubeconfig", {"token": ADMIN_TOKEN})
     kubectl(config, "apply", "-k", CRDS)
     kubectl(config, "wait", "--for=condition=Established", f"--timeout={_ESTABLISHED_S}s", "crd", "--all")
     for name in NAMESPACES:
-        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-        server.ask("POST", "/api/v1/namespaces", body)
+        server.ask("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    for path, body in (("clusterroles", ROLE), ("clusterrolebindings", _BINDING)):
+        server.ask("POST", f"/apis/rbac.authorization.k8s.io/v1/{path}", body)
     wait_for("the custom resources", lambda: _serves_ours(server))
 
 

@@ -1,4 +1,4 @@
-"""Where the programs of a Kubernetes control plane are: built by `sh ci/peers.sh kubernetes` at the versions of go/."""
+"""Where the programs of a Kubernetes control plane are: built by `sh ci/peers.sh kubernetes` at the version of go/."""
 
 import shutil
 from pathlib import Path
@@ -6,20 +6,20 @@ from pathlib import Path
 import pytest
 
 from tests.host import CACHE
+from tests.servers.etcd import VERSIONS
 
-_GO = Path(__file__).parent / "go"
-
-
-def version(folder: str, module: str) -> str:
-    """What go/FOLDER/go.mod says of a module."""
-    lines = (line.split() for line in (_GO / folder / "go.mod").read_text().splitlines())
-    return next(words[1] for words in lines if words[:1] == [module])
+_GO_MOD = Path(__file__).parent / "go" / "kubernetes" / "go.mod"
 
 
-KUBERNETES = CACHE.expanduser() / f"kubernetes-{version('kubernetes', 'k8s.io/kubernetes')}"
+def _version() -> str:
+    lines = (line.split() for line in _GO_MOD.read_text().splitlines())
+    return next(words[1] for words in lines if words[:1] == ["k8s.io/kubernetes"])
+
+
+KUBERNETES = CACHE.expanduser() / f"kubernetes-{_version()}"
 APISERVER = KUBERNETES / "kube-apiserver"
 KUBECTL = KUBERNETES / "kubectl"
-ETCD = CACHE.expanduser() / f"etcd-{version('etcd', 'go.etcd.io/etcd/server/v3')}" / "etcd"
+ETCD = VERSIONS["etcd"]
 
 
 def missing() -> str:

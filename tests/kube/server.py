@@ -6,9 +6,12 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 READY_S = 120.0
+STOP_S = 10.0
+"""An API server that is shut down in order waits for requests on their way."""
 _POLL_S = 0.02
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -51,6 +54,11 @@ class Server:
             raise AssertionError(f"{self.command[0]} isn't running")
         return self._process.pid
 
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and hasn't ended."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self, *, wait: bool = True) -> None:
         """Run it, and wait until it is ready."""
         with self.log.open("ab") as log:
@@ -75,6 +83,14 @@ class Server:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL for one that takes longer than `STOP_S`."""
+        if self._process is not None:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_S)
+        self.kill()
 
     def pause(self) -> None:
         """SIGSTOP: connections stay, nothing is answered."""

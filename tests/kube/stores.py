@@ -24,8 +24,8 @@ from datastore.store import Batch, Listing, Revision, Store, Where
 from tests.datastore.drivers import Opener
 from tests.kube.apiserver import ApiServer
 from tests.kube.cluster import NAMESPACES, control_plane
-from tests.kube.etcd import Etcd
 from tests.kube.programs import missing
+from tests.servers.etcd import Etcd
 
 R = TypeVar("R", bound=Resource)
 

@@ -3,7 +3,8 @@
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,16 +16,51 @@ from datastore.resources.workloadendpoint import WorkloadEndpoint
 from datastore.urls import open_store
 from lab import forward, topology
 from lab.state import Folder, LabError
+from tests.kube.cluster import control_plane
+from tests.kube.programs import missing as kubernetes_missing
+from tests.kube.stores import empty
 from tests.lab.cluster import Cluster
 from tests.sandbox import needs_sandbox
 from tests.servers import postgresql
+from tests.servers.etcd import shared
 
-needs_server = pytest.mark.skipif(postgresql.missing() is not None, reason=postgresql.missing() or "")
+
+@dataclass(frozen=True)
+class Place:
+    """A datastore on this machine."""
+
+    url: str
+    reach: tuple[str, ...] = ()
+    """Servers that the address doesn't name, but what it names does."""
+    forwarded: bool = True
 
 
-@pytest.fixture
-def server() -> postgresql.PostgreSQLServer:
-    return asyncio.run(postgresql.shared_server())
+def on_postgresql(_: Path, by_socket: bool = False) -> Place:
+    if reason := postgresql.missing():
+        pytest.skip(reason)
+    server = asyncio.run(postgresql.shared_server())
+    schema = asyncio.run(server.new_store())
+    if not by_socket:
+        return Place(server.url(schema, server.port))
+    socket = f"tortie@:{server.port}/tortie?host={server.folder}&schema={schema}&sslmode=disable"
+    return Place(f"postgresql://{socket}", forwarded=False)
+
+
+def on_kubernetes(folder: Path) -> Place:
+    if reason := kubernetes_missing():
+        pytest.skip(reason)
+    server = control_plane().cached
+    empty(server)
+    config = server.kubeconfig(folder / "kubeconfig")
+    return Place(f"kubernetes://{config}", (f"127.0.0.1:{server.port}",))
+
+
+PLACES: Mapping[str, Callable[[Path], Place]] = {
+    "PostgreSQL": on_postgresql,
+    "PostgreSQL, by its unix socket": lambda folder: on_postgresql(folder, by_socket=True),
+    "etcd": lambda _: Place(shared("etcd").url()),
+    "Kubernetes": on_kubernetes,
+}
 
 
 @pytest.fixture
@@ -45,18 +81,14 @@ async def left(url: str) -> list[str]:
 
 
 @needs_sandbox
-@needs_server
 @pytest.mark.kernel
-@pytest.mark.parametrize("way", ["loopback", "unix socket"])
-def test_a_lab_on_a_server_works_as_on_a_file_and_leaves_nothing_there(
-    server: postgresql.PostgreSQLServer, folder: Folder, way: str
-) -> None:
-    schema = asyncio.run(server.new_store())
-    by_socket = f"postgresql://tortie@:{server.port}/tortie?host={server.folder}&schema={schema}&sslmode=disable"
-    url = by_socket if way == "unix socket" else server.url(schema, server.port)
-    topology.up(folder, 2, url)
+@pytest.mark.parametrize("name", PLACES)
+def test_a_lab_on_a_server_works_as_on_a_file_and_leaves_nothing_there(folder: Folder, name: str) -> None:
+    place = PLACES[name](folder.path.parent)
+    url = place.url
+    topology.up(folder, 2, url, place.reach)
     cluster = Cluster(folder)
-    assert (folder.datastore, (cluster.state.forwarder is None)) == (url, way == "unix socket")
+    assert (folder.datastore, (cluster.state.forwarder is not None)) == (url, place.forwarded)
     cluster.run("shop/api", node="node-1")
     cluster.run("shop/db", ports=["80"], node="node-2")
     assert cluster.reaches("shop/api", "shop/db", 80)
@@ -64,7 +96,7 @@ def test_a_lab_on_a_server_works_as_on_a_file_and_leaves_nothing_there(
     assert cluster.done("lab", "status").splitlines()[-1] == "controller leads"
     assert len(asyncio.run(left(url))) > 6
     with pytest.raises(LabError, match="is a cluster's, with nodes node-1, node-2"):
-        topology.up(Folder(folder.path.with_name("other")), 1, url)
+        topology.up(Folder(folder.path.with_name("other")), 1, url, place.reach)
     topology.down(folder)
     assert asyncio.run(left(url)) == []
 

@@ -223,6 +223,19 @@ class Etcd:
             if "has been compacted" not in str(error):
                 raise
 
+    def free_space(self) -> None:
+        """What an administrator does when the quota is used up."""
+        self.ask("kv/compaction", {"revision": self.revision(), "physical": True})
+        self.ask("maintenance/defragment", {})
+        for alarm in self._alarms():
+            self.ask("maintenance/alarm", {"action": "DEACTIVATE", **alarm})
+
+    def _alarms(self) -> list[dict[str, str]]:
+        answer = self.ask("maintenance/alarm", {"action": "GET"})
+        assert isinstance(answer, dict), answer
+        alarms: list[dict[str, str]] = answer.get("alarms", [])
+        return alarms
+
     def cluster_id(self) -> int:
         return int(within(self.ask("kv/range", {"key": _64("x"), "count_only": True}), "header", "cluster_id"))
 
@@ -334,6 +347,7 @@ class Lone:
     """A cluster of one as `tests.datastore.servers.Server`."""
 
     cluster: Etcd
+    forgets: bool = False
 
     @property
     def port(self) -> int:

@@ -27,6 +27,8 @@ class Liar:
         self.port = 0
         self.watches: list[WatchRequest] = []
         """What was asked to be watched."""
+        self.on_watch: Callable[[], None] = lambda: None
+        """Called before a watch is begun at the real etcd."""
         self.tell: Callable[[WatchResponse], Iterable[WatchResponse]] = lambda response: (response,)
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
@@ -52,6 +54,7 @@ class Liar:
     async def _watched(self, requests: AsyncIterator[WatchRequest], _: Context) -> AsyncIterator[WatchResponse]:
         request = await anext(requests)
         self.watches.append(request)
+        self.on_watch()
         call = self._watch()
         await call.write(request)
         try:

@@ -59,6 +59,8 @@ def _as_user() -> list[str]:
 class PostgreSQLServer:
     """A server that can be started, stopped, killed, and started again on the same data."""
 
+    forgets = False
+
     def __init__(self, *, conf: str = "", hosts: str = "host all all 127.0.0.1/32 scram-sha-256") -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="tortie-postgresql-"))  # pytest's folders are for root alone
         self.data = self.folder / "data"

@@ -257,6 +257,19 @@ async def test_events_that_dont_come_are_asked_for_again(liar: Liar, deceived: S
     assert len(liar.watches) == 2
 
 
+async def test_a_deletion_that_is_compacted_while_a_watch_begins_isnt_missed(
+    server: Etcd, liar: Liar, deceived: Store
+) -> None:
+    """3.4.23 takes a watch that begins with the compacted revision, at which it has forgotten deletions."""
+    web = await deceived.create(endpoint("web"))
+    await deceived.delete(web)
+    deleted_at = server.revision()
+    await deceived.create(endpoint("last"))
+    liar.on_watch = lambda: server.compact(deleted_at)
+    with pytest.raises(Compacted):
+        await anext(deceived.watch(WorkloadEndpoint, Revision(web.revision)))
+
+
 async def test_fragments_count_when_they_are_whole(liar: Liar, deceived: Store) -> None:
     """A revision that holds several objects may be cut between them; whoever resumes there must not skip the rest."""
 
