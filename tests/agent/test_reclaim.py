@@ -129,6 +129,7 @@ class TestRegain:
 
         before, after, written = world.run(scenario)
         assert (len(before), before & after, after) == (2, set(), written)
+        assert list(world.state.glob("handles/*")) == [], "no write is in flight"
 
     @needs_sandbox
     @pytest.mark.kernel

@@ -4,6 +4,7 @@ import asyncio
 from ipaddress import ip_address
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from controller.view import WATCHED, View
 from datastore.memory import MemoryStore
 from datastore.resources.clusterconfiguration import ClusterConfiguration, ClusterConfigurationSpec
 from datastore.resources.ipblock import IPBlock
-from datastore.resources.ippool import IPPool
+from datastore.resources.ippool import IPPool, IPPoolStatus
 from datastore.resources.ipreservation import IPReservation, IPReservationSpec
 from datastore.resources.node import Node as NodeResource
 from datastore.resources.node import NodeSpec
@@ -83,10 +84,17 @@ def test_changes_lead_to_the_same_view_as_a_listing(
         address, owned = ip_address("10.65.0.7"), allocation()
         claims = await read(store)
         assert followed.claims.of(address, owned) is fresh.claims.of(address, owned) is claims.of(address, owned)
-        again = followed
+        for gone in (await store.list(IPBlock)).items[:1]:
+            await store.delete(gone)
+            followed.told(IPBlock)[1]([Gone("", gone.name)])
+        assert followed.absent() == await absent_nodes(store)
         for kind in WATCHED:
-            again.told(kind)[0]((await store.list(kind)).items)
-        assert again.absent() == fresh.absent()
+            for gone in (await store.list(kind)).items[1:]:
+                await store.delete(gone)
+        for kind in WATCHED:
+            followed.told(kind)[0]((await store.list(kind)).items)
+        assert followed.absent() == await absent_nodes(store)
+        assert set(followed.reservations) == {one.name for one in (await store.list(IPReservation)).items}
 
     asyncio.run(scenario())
 
@@ -109,7 +117,11 @@ class TestUsage:
         assert await tell_usage(store, view) == 1
         (found,) = (await store.list(IPPool)).items
         assert (found.status.capacity, found.status.used, found.status.free, found.status.blocks) == (256, 2, 254, 2)
-        assert await tell_usage(store, view) == 0
+        view.pools["p"] = await store.update(msgspec.structs.replace(found, status=IPPoolStatus()))
+        assert await tell_usage(store, view) == 0, "nothing has changed that counts"
+        view.told(IPPool)[1]([view.pools["p"]])
+        assert await tell_usage(store, view) == 1
+        found = await store.get(IPPool, "p")
         view.told(IPPool)[1]([found])
         assert await tell_usage(store, view) == 0
         assert (await store.get(IPPool, "p")).revision == found.revision

@@ -136,6 +136,7 @@ STATIC = Pod(
         pytest.param([endpoint(IPV4)], allocation(uid=""), Api.NAMES, id="an endpoint with the address"),
         pytest.param([endpoint()], allocation(uid=""), Api.STARTING, id="the attachment's endpoint without any"),
         pytest.param([endpoint("10.65.0.8")], allocation(uid=""), Api.OTHERS, id="the attachment's with another"),
+        pytest.param([STATIC, endpoint("10.65.0.8")], allocation(), Api.STARTING, id="one of two without any"),
         pytest.param([endpoint("10.65.0.8", container="c2")], allocation(uid=""), Api.SILENT, id="another attachment"),
     ],
 )

@@ -307,6 +307,16 @@ async def test_a_frozen_block_is_left_as_it_is(world: World) -> None:
     assert list(await world.owned()) == [held.address]
 
 
+async def test_a_frozen_block_that_is_empty_is_left_too(world: World) -> None:
+    node = await world.arrive("n3")
+    await node.allocator.release([await world.add(node, "net:c1:eth0")])
+    await freeze(world.store)
+    await world.depart("n3")
+    await world.look()
+    assert await world.pass_by(3 * GRACE_S) == []
+    assert len(await blocks_of(world.store)) == 1
+
+
 async def freeze(store: MemoryStore) -> None:
     found: Iterable[IPBlock] = (await store.list(IPBlock)).items
     for block in found:

@@ -1,5 +1,7 @@
 """What a node takes back of its own: only what its records, its kernel and the API all deny, for the grace."""
 
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from datastore.resources.value import Metadata
 from datastore.resources.workloadendpoint import WorkloadEndpoint
 from ipam.allocator import Wanted
 from ipam.block import Address, Held, Owner
+from ipam.handles import Hold, lock_of
 from ipam.reclaim_own import OwnReclaim
 from ipam.takeover import take_over
 from tests.ipam.test_reclaim import endpoint, pod
@@ -159,6 +162,7 @@ async def test_a_handle_that_somebody_holds_or_left_with_a_write_in_flight_is_no
     await world.add()
     async with world.node.handles.hold(HANDLE):
         assert await world.pass_by(3 * GRACE_S) == []
+    assert world.seen.asked == 0, "an ADD that takes its time costs nothing"
     async with world.node.handles.hold(HANDLE) as hold:
         hold.intend()
     assert await world.pass_by(3 * GRACE_S) == []
@@ -168,16 +172,61 @@ async def test_a_handle_that_somebody_holds_or_left_with_a_write_in_flight_is_no
     assert len(await world.pass_by(10)) == 1
 
 
-async def test_a_handle_that_is_taken_at_the_last_moment_keeps_its_address(world: World) -> None:
+async def recorded(world: World) -> None:
+    world.seen.records[HANDLE] = frozenset(await owners(world.store))
+
+
+async def intended(world: World) -> None:
+    async with world.node.handles.hold(HANDLE) as hold:
+        hold.intend()
+
+
+async def named(world: World) -> None:
+    (address,) = await owners(world.store)
+    await world.store.create(pod("db", "u9", str(address)))
+
+
+@pytest.mark.parametrize(
+    ("happens", "looks"),
+    [
+        pytest.param(recorded, 1, id="a record, before the handle is held"),
+        pytest.param(recorded, 2, id="a record, while it is"),
+        pytest.param(intended, 1, id="a write in flight"),
+        pytest.param(named, 1, id="a pod that names it"),
+    ],
+)
+async def test_what_comes_to_be_known_at_the_last_moment_is_seen(
+    world: World, happens: Callable[[World], Awaitable[None]], looks: int
+) -> None:
     await world.add()
     await world.pass_by(GRACE_S)
+    world.seen.asked = 0
     first = world.seen.routed
 
-    async def added_meanwhile() -> frozenset[Address]:
-        world.seen.records[HANDLE] = frozenset(await owners(world.store))
-        return await first()
+    async def meanwhile() -> frozenset[Address]:
+        found = await first()
+        if world.seen.asked == looks:
+            await happens(world)
+        return found
 
-    world.seen.routed = added_meanwhile  # type: ignore[method-assign]
+    world.seen.routed = meanwhile  # type: ignore[method-assign]
+    assert await world.pass_by(10) == []
+    assert await world.owned() == {HANDLE}
+
+
+async def test_a_write_that_another_process_left_in_flight_just_now_is_seen_once_the_handle_is_held(
+    world: World, tmp_path: Path
+) -> None:
+    await world.add()
+    await world.pass_by(GRACE_S)
+    handles = world.node.handles
+    real = handles.hold
+
+    def left(handle: str, wait_s: float | None = None) -> AbstractAsyncContextManager[Hold]:
+        lock_of(tmp_path / "n3", handle).write_text(handle)
+        return real(handle, wait_s)
+
+    handles.hold = left  # type: ignore[method-assign, assignment]
     assert await world.pass_by(10) == []
     assert await world.owned() == {HANDLE}
 

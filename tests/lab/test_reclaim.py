@@ -6,6 +6,7 @@ reclaims can't have begun to look earlier than the test has made it so.
 
 import asyncio
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -176,6 +177,23 @@ def test_a_pod_whose_delete_never_comes_loses_its_addresses_in_the_end(cluster: 
     eventually(lambda: not owned(cluster, "shop/forgotten"))
     assert time.monotonic() - began >= 2 * GRACE_S
     eventually(lambda: "shop/forgotten" not in endpoints(cluster))
+
+
+def test_a_node_that_was_cut_off_while_its_node_was_deleted_takes_back_what_nobody_else_got(cluster: Cluster) -> None:
+    cluster.run("shop/db", node="node-3", ports=["80"])
+    cluster.run("shop/api", node="node-1")
+    there = owned(cluster, "shop/db")
+    agent = cluster.node("node-3").agent
+    assert agent is not None
+    agent.process.end(signal.SIGSTOP)
+    try:
+        cluster.ctl("delete", "nodes.tortie.dev", "node-3", "--force")  # the agent that is cut off isn't waited for
+        eventually(lambda: not [one for one in blocks(cluster) if one.record.spec.node == "node-3"])
+    finally:
+        agent.process.end(signal.SIGCONT)
+    eventually(lambda: owned(cluster, "shop/db") == there)
+    eventually(lambda: "shop/db" in endpoints(cluster))
+    eventually(lambda: cluster.reaches("shop/api", "shop/db", 80))
 
 
 class Second:
