@@ -61,7 +61,12 @@ class StoreMachine(RuleBasedStateMachine):
         self.stack = AsyncExitStack()
         folder = self.stack.enter_context(tempfile.TemporaryDirectory())
         opener = DRIVERS[self.driver](Path(folder), self.stack)
-        self.store: Store = self.run(opener(keep=KEEP))
+        try:
+            self.store: Store = self.run(opener(keep=KEEP))
+        except BaseException:  # skipped: there is no such server here
+            self.run(self.stack.aclose())
+            self.loop.close()
+            raise
         self.model: dict[str, IPBlock] = {}
         self.former: list[IPBlock] = []
         self.all: list[Watcher] = []

@@ -1,6 +1,6 @@
 """An etcd that lies: calls go through to a real one, but what it says of watches is up to the test.
 
-client ──► liar ──► etcd        liar.tell(response) -> what the client hears instead
+client ──► liar ──► etcd        liar.tell(response) -> what the client hears instead, perhaps later
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -79,7 +79,8 @@ async def lying(port: int) -> AsyncIterator[Liar]:
     """A liar before an etcd's port."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         liar = Liar(channel)
-        server = grpc.aio.server()
+        # As etcd: a client may ask every five seconds whether it is still there.
+        server = grpc.aio.server(options=[("grpc.http2.min_ping_interval_without_data_ms", 5000)])
         server.add_generic_rpc_handlers(liar.handlers())
         liar.port = server.add_insecure_port("127.0.0.1:0")
         await server.start()

@@ -106,6 +106,27 @@ async def test_a_member_without_the_others_neither_reads_nor_writes(cluster: Etc
         assert (await again(lambda: store.get(NetworkPolicy, "db", "shop"))).name == "db"
 
 
+async def test_a_watch_at_a_member_without_the_others_doesnt_pretend(cluster: Etcd) -> None:
+    """The member itself would go on for ever, with nothing to tell."""
+    alone, *others = cluster.members
+    async with opened(cluster.url("t", alone.port, timeout="2"), bookmark_s=0.05) as store:
+        revision = (await store.list(NetworkPolicy)).revision
+        async with aclosing(store.watch(NetworkPolicy, revision)) as watch:
+            await anext(watch)
+            for member in others:
+                member.kill()
+            async with asyncio.timeout(PATIENCE_S):
+                with pytest.raises(Unavailable):
+                    await Follower(watch).until(lambda _: False)
+
+
+async def test_clients_spread_over_the_members(cluster: Etcd) -> None:
+    used = set[str]()
+    while len(used) < len(cluster.members):
+        async with opened(cluster.url("t")) as store:
+            used.add(used_by(store, cluster).name)
+
+
 async def test_a_write_that_waits_for_the_others_lands_after_its_caller_gave_up(cluster: Etcd) -> None:
     """It was handed to the leader, which is only stopped: the caller's giving up doesn't take it back."""
     leader = await asyncio.to_thread(cluster.leader)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from datastore import codec
 from datastore.errors import Compacted, Conflict, NotFound, Unavailable, Unknown
 from datastore.etcd.address import parse
 from datastore.resources.networkpolicy import NetworkPolicy
@@ -122,3 +123,28 @@ async def test_a_revision_given_before_a_restore_is_foreign(clusters: tuple[Etcd
         with pytest.raises(Compacted):
             await anext(store.watch(NetworkPolicy, Revision(ours.revision)))
         assert await store.get(NetworkPolicy, "db", "shop") == theirs
+
+
+async def test_who_meets_a_restored_store_first_writes_nothing_that_was_meant_for_the_old_one(
+    clusters: tuple[Etcd, Etcd], proxy: Proxy
+) -> None:
+    old, restored = clusters
+    async with opened(old.url("t", proxy.port)) as store:
+        ours = await store.create(policy(team="ours"))
+        at = "/t/object/networkpolicies.networking.k8s.io/shop/db"
+        theirs = codec.encode(policy(team="theirs"))
+        restored.put(at.encode(), theirs)
+        assert ours.revision.partition("-")[0] == str(restored.revision())
+        proxy.refuse = True
+        proxy.cut()
+        with pytest.raises(Unavailable):
+            await store.list(NetworkPolicy)  # so that the connection is known to be lost
+        proxy.redirect(restored.members[0].port)
+        proxy.refuse = False
+        with pytest.raises(Unavailable, match="another etcd cluster"):
+            await store.update(ours)
+        with pytest.raises(Conflict):
+            await store.update(ours)
+        assert [kv.value for kv in restored.everything(at)] == [theirs]
+        found = await store.get(NetworkPolicy, "db", "shop")
+        await store.update(found)

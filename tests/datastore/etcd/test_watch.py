@@ -11,7 +11,7 @@ import pytest
 from datastore.errors import Compacted, Forbidden, Unavailable
 from datastore.etcd import fold
 from datastore.etcd.address import parse
-from datastore.etcd.etcd_pb2 import KeyValue, WatchResponse
+from datastore.etcd.etcd_pb2 import Event, KeyValue, WatchResponse
 from datastore.etcd.keys import Keys
 from datastore.record import key_for
 from datastore.resources.networkpolicy import NetworkPolicy
@@ -230,7 +230,7 @@ async def deceived(server: Etcd, liar: Liar) -> AsyncIterator[Store]:
 
 
 async def test_events_that_come_twice_count_once(liar: Liar, deceived: Store) -> None:
-    liar.tell = lambda response: (response, response)
+    liar.tell = lambda response: (response,) * (2 if any(event.type == Event.PUT for event in response.events) else 1)
     revision = (await deceived.list(WorkloadEndpoint)).revision
     async with aclosing(deceived.watch(WorkloadEndpoint, revision)) as watch:
         follower = Follower(watch)
@@ -263,17 +263,49 @@ async def test_events_that_dont_come_are_asked_for_again(liar: Liar, deceived: S
     assert len(liar.watches) == 2
 
 
+async def test_a_batch_holds_all_that_this_process_wrote_before_it_asked(liar: Liar, deceived: Store) -> None:
+    held: list[WatchResponse] = []
+
+    def two_at_a_time(response: WatchResponse) -> tuple[WatchResponse, ...]:
+        held.append(response)
+        if len(held) < 2:
+            return ()
+        both = tuple(held)
+        held.clear()
+        return both
+
+    revision = (await deceived.list(WorkloadEndpoint)).revision
+    async with aclosing(deceived.watch(WorkloadEndpoint, revision)) as watch:
+        follower = Follower(watch)
+        await deceived.create(endpoint("first"))
+        await follower.until_sees("first")
+        liar.tell = two_at_a_time
+        made = [await deceived.create(endpoint(name)) for name in ("a", "b")]
+        assert (await follower.next()).changes == tuple(made)
+
+
+@pytest.mark.parametrize("when", ["begins", "goes on"])
 async def test_a_deletion_that_is_compacted_while_a_watch_begins_isnt_missed(
-    server: Etcd, liar: Liar, deceived: Store
+    server: Etcd, liar: Liar, deceived: Store, when: str
 ) -> None:
     """3.4.23 takes a watch that begins with the compacted revision, at which it has forgotten deletions."""
     web = await deceived.create(endpoint("web"))
-    await deceived.delete(web)
-    deleted_at = server.revision()
-    await deceived.create(endpoint("last"))
-    liar.on_watch = lambda: server.compact(deleted_at)
-    with pytest.raises(Compacted):
-        await anext(deceived.watch(WorkloadEndpoint, Revision(web.revision)))
+    async with aclosing(deceived.watch(WorkloadEndpoint, Revision(web.revision))) as watch:
+        if when == "goes on":
+            while (await anext(watch)).revision != web.revision:
+                pass
+            liar.tell = lambda response: (WatchResponse(header=response.header, canceled=True),)
+        await deceived.delete(web)
+        deleted_at = server.revision()
+        await deceived.create(endpoint("last"))
+
+        def compact() -> None:
+            liar.tell = lambda response: (response,)
+            server.compact(deleted_at)
+
+        liar.on_watch = compact
+        with pytest.raises(Compacted):
+            await Follower(watch).until(lambda _: False)
 
 
 async def test_fragments_count_when_they_are_whole(liar: Liar, deceived: Store) -> None:
