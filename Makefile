@@ -3,12 +3,13 @@
 # make test    every test this machine can run
 # make lint    style, types and the direction of imports
 # make relay   build/cni/tortie and tortie-ipam, the CNI plugin that a runtime executes
+# make simulate SEEDS=10000 SEED0=0    IPAM on a virtual clock, with conflicts, lost answers, crashes; SEED=17 TRACE=1 replays
 # make bench   ADD and DEL against the reference plugins, in one run (as root it installs what it needs)
 # make lock    requirements.lock anew from pyproject.toml, with hashes and without addresses
 SHELL := /bin/sh
 export PATH := $(PATH):/usr/sbin:/sbin
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint relay bench lock
+.PHONY: help demo test lint relay bench lock simulate
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -34,3 +35,7 @@ bench: .venv/.ready relay
 
 lock: .venv/.ready
 	@.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --group dev pyproject.toml -o requirements.lock
+
+
+simulate: .venv/.ready
+	@.venv/bin/python -m tests.simulation $(if $(SEED),--seed $(SEED) $(if $(TRACE),--trace),--seeds $(or $(SEEDS),1000) --seed0 $(or $(SEED0),0))

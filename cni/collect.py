@@ -36,7 +36,8 @@ async def collect(node: Node, call: Call) -> None:
     network = call.config.name
     valid = {Attachment(network, one.container_id, one.interface) for one in call.config.valid}
     failures: list[str] = []
-    for attachment in await _known(node, network, failures) - valid:
+    stale = await _known(node, network, failures) - valid
+    for attachment in sorted(stale, key=lambda one: one.handle):
         try:
             async with node.handles.hold(attachment.handle, wait_s=0) as hold:
                 node.freed.pop(attachment.handle, None)  # whatever a DEL freed once, the store has something now

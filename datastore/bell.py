@@ -15,7 +15,8 @@ class Bell:
         self._closed = False
         self._rings: dict[str, int] = {}
         self._rings_for_all = 0
-        self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+        self._waiting: dict[str, dict[asyncio.Future[None], None]] = {}
+        """In the order of their coming, which is the order of waking them: what runs twice alike wakes alike."""
 
     def is_closed(self) -> bool:
         """Whether nothing will ring any more."""
@@ -42,12 +43,12 @@ class Bell:
         if self._closed or self.rings(kind) != since:
             return
         waiter = asyncio.get_running_loop().create_future()
-        waiting = self._waiting.setdefault(kind, set())
-        waiting.add(waiter)
+        waiting = self._waiting.setdefault(kind, {})
+        waiting[waiter] = None
         try:
             await asyncio.wait((waiter,), timeout=timeout_s)
         finally:
-            waiting.discard(waiter)
+            del waiting[waiter]
 
     def close(self) -> None:
         """Wake everybody, for good."""

@@ -276,19 +276,30 @@ class Allocator:
 
         Blocks that a dead claim left unready go, too: nobody may want to take one up, its pool being disabled by now.
 
+        A block of which it isn't known whether it is gone isn't used, nor told to the Node, until a later look knows:
+        the delete that was lost may land when another node has made the block its own.
+
         Raises:
             StoreError: the store can't be used; blocks that were not deleted are used again.
         """
+        unsettled: set[str] = set()
         idle = [block for block in self._mirror.blocks() if self._is_idle(block)]
         self._placer.closing = frozenset(block.name for block in idle)
         try:
             if idle:
                 self._tell()  # so that a block which is kept after all is told again
                 await withdraw()
-            return sum([await self._claimer.delete(block) for block in idle])
+            return sum([await self._is_deleted(block, unsettled) for block in idle])
         finally:
-            self._placer.closing = frozenset()
+            self._placer.closing = frozenset(unsettled)
             self._tell()
+
+    async def _is_deleted(self, block: Block, unsettled: set[str]) -> bool:
+        try:
+            return await self._claimer.delete(block)
+        except NotSettled:
+            unsettled.add(block.name)
+            return False
 
     def _tell(self) -> None:
         now = self._mirror.version, self._placer.closing

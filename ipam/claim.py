@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 
-from datastore.errors import AlreadyExists, Conflict, Invalid, NotFound, Unknown
+from datastore.errors import AlreadyExists, Conflict, Invalid, NotFound, Unavailable, Unknown
 from datastore.resources import clusterconfiguration
 from datastore.resources.clusterconfiguration import ClusterConfiguration, Migration
 from datastore.resources.ipblock import IPBlock
@@ -89,19 +89,36 @@ class Claimer:
     async def delete(self, block: Block) -> bool:
         """Delete a block that is still as it was; True if it is gone.
 
-        A lost answer leaves it to the next look: the delete can only land on a block that nobody has written since.
+        A lost answer is settled by deleting it again: what is still on its way can land on this very block only.
 
         Raises:
-            StoreError: the store can't be used; the mirror keeps the block.
+            NotSettled: it may go any time.
+            StoreError: the store can't be used; the block stays.
         """
+        lost, pause_s = False, _FIRST_PAUSE_S
+        for _ in range(_TRIES):
+            try:
+                await self._store.delete(block.record)
+            except NotFound:
+                pass
+            except Conflict:
+                return await self._is_gone(block)
+            except (Unknown, Unavailable) as error:
+                lost = lost or isinstance(error, Unknown)
+                if not lost:
+                    raise
+                await self._pause(pause_s)
+                pause_s = min(pause_s * 2, 1.0)
+                continue
+            self._mirror.forget(block.name)
+            return True
+        raise NotSettled(block.name, _TRIES)
+
+    async def _is_gone(self, block: Block) -> bool:
+        """Whether a block that isn't as it was is there at all; the mirror has it as it is now."""
         there: IPBlock | None = None
-        try:
-            await self._store.delete(block.record)
-        except NotFound:
-            pass
-        except (Conflict, Unknown):
-            with contextlib.suppress(NotFound):
-                there = await self._store.get(IPBlock, block.name)
+        with contextlib.suppress(NotFound):
+            there = await self._store.get(IPBlock, block.name)
         self._mirror.forget(block.name)
         if there is not None:
             self._mirror.learn(Block.read(there))

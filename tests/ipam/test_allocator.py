@@ -45,6 +45,18 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
+async def with_an_idle_block(world: World) -> Node:
+    await world.pools(("p", "10.65.0.0/28", 29))
+    node = await world.node("node-1")
+    await node.allocator.release(await world.add(node, "a"))
+    world.clock.now += IDLE_S
+    return node
+
+
+async def nothing_to_withdraw() -> None:
+    pass
+
+
 async def waiting(node: Node) -> Pending:
     """The next call of a node whose gate is closed."""
     while not node.gate.waiting:
@@ -528,24 +540,33 @@ class TestGiveBack:
         assert given[0].block != held.block
         assert set((await owners(world.store)).values()) == {"b"}
 
-    async def test_a_block_whose_fate_cannot_be_read_is_given_back_by_the_next_look(self, world: World) -> None:
-        await world.pools(("p", "10.65.0.0/29", 29))
-        node = await world.node("node-1")
-        await node.allocator.release(await world.add(node, "a"))
-        world.clock.now += IDLE_S
-
-        async def nothing_to_withdraw() -> None:
-            pass
-
+    async def test_a_delete_whose_answer_is_lost_is_done_again_so_that_it_cannot_land_later(self, world: World) -> None:
+        node = await with_an_idle_block(world)
         node.gate.open = False
         giving = asyncio.ensure_future(node.allocator.give_back(nothing_to_withdraw))
-        for fate in (Fate.LOST, Fate.REFUSED):
-            (await waiting(node)).fate.set_result(fate)
-        with pytest.raises(Unavailable):
-            await giving
-        node.gate.open = True
-        assert await node.allocator.give_back(nothing_to_withdraw) == 1
+        for fate in (Fate.LATE, Fate.REFUSED, Fate.OK):
+            pending = await waiting(node)
+            assert pending.name == "delete"
+            pending.fate.set_result(fate)
+        assert await giving == 1
         assert await blocks_of(world.store) == []
+
+    async def test_a_block_that_may_be_gone_any_time_is_neither_used_nor_told(self, world: World) -> None:
+        node = await with_an_idle_block(world)
+        (idle,) = await blocks_of(world.store)
+        node.gate.open = False
+        giving = asyncio.ensure_future(node.allocator.give_back(nothing_to_withdraw))
+        while not giving.done():
+            for pending in node.gate.waiting:
+                pending.fate.set_result(Fate.LOST)
+            node.gate.waiting.clear()
+            await asyncio.sleep(0)
+        node.gate.open = True
+        assert (await giving, node.allocator.networks()) == (0, frozenset())
+        (held,) = await world.add(node, "b")
+        assert held.block != idle.name
+        assert await node.allocator.give_back(nothing_to_withdraw) == 1
+        assert [block.name for block in await blocks_of(world.store)] == [held.block]
 
     async def test_a_block_that_nobody_made_ready_is_given_back_too(self, world: World) -> None:
         await world.pools(("p", "10.65.0.0/29", 29))
@@ -553,9 +574,6 @@ class TestGiveBack:
         left = new_block(ip_network("10.65.0.0/29"), "p", "node-1", "machine-node-1", world.clock.now)
         await world.store.create(left.record)
         await node.allocator.load()
-
-        async def nothing_to_withdraw() -> None:
-            assert node.allocator.networks() == frozenset()
 
         assert await node.allocator.give_back(nothing_to_withdraw) == 0
         world.clock.now += IDLE_S
