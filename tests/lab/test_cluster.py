@@ -264,7 +264,8 @@ def test_exec_runs_in_the_pod_and_gives_its_exit_status(cluster: Cluster) -> Non
 def test_status_says_that_every_node_is_ready(cluster: Cluster) -> None:
     said = cluster.ctl("lab", "status")
     assert said.status == 0
-    assert [line.split()[:2] for line in said.out.splitlines()[1:]] == [[f"node-{n}", "ready"] for n in (1, 2, 3)]
+    rows = [line.split()[:2] for line in said.out.splitlines()[1:]]
+    assert rows == [*([f"node-{n}", "ready"] for n in (1, 2, 3)), ["controller", "leads"]]
 
 
 def test_a_pod_that_cannot_listen_leaves_nothing_and_its_name_is_free(
