@@ -7,7 +7,8 @@ One real API server is filled with Pods of the usual size. Then, each in a fresh
     replay   the same events again, from the API server's history
     list     all Pods, as the driver lists them, in pages
     whole    the same in one answer without pages
-    fetch    the same pages with nothing decoded: what HTTP and TLS alone cost
+    fetch    the same pages with nothing decoded: what HTTP, gzip and TLS alone cost
+    plain    that without gzip
 
 CPU is user and system time of that process, around the one call. Memory is its peak, beside what it was when the store
 had been opened: VmHWM, since ru_maxrss begins with what the parent had before exec (fs/exec.c, exec_mmap).
@@ -37,7 +38,7 @@ from tests.kube.cluster import ControlPlane
 GOAL_CPU_S = 0.4
 GOAL_MIB = 100
 """Of one list of 10,000 Pods: the whole process's peak."""
-_PAGED = ("list", "whole", "fetch")
+_PAGED = ("list", "whole", "fetch", "plain")
 
 
 class Refused(Exception):
@@ -120,7 +121,7 @@ def _tell(mode: str, found: list[Cost]) -> None:
     peak, after, opened = (
         max(getattr(cost, name) for cost in found) for name in ("peak_mib", "after_mib", "opened_mib")
     )
-    unit = "bytes" if mode == "fetch" else "Pods" if mode in _PAGED else "events"
+    unit = "bytes" if mode in ("fetch", "plain") else "Pods" if mode in _PAGED else "events"
     print(
         f"{mode:7} {found[0].items:9} {unit:6}: CPU {statistics.median(times):.3f} s ({times[0]:.3f} to "
         f"{times[-1]:.3f}, {len(times)} runs), wall {statistics.median(cost.wall_s for cost in found):.2f} s; "

@@ -13,7 +13,7 @@ _BEGAN = "2025-01-01T00:00:00Z"
 def body(number: int) -> bytes:
     """What creates it; scheduled, so that nothing waits for a scheduler."""
     name = _name(number)
-    labels = {"app": f"web-{number % 200}", "pod-template-hash": "5d4f8c7b9", "tier": "frontend", "release": "stable"}
+    labels = {"app": f"web-{number % 200}", "pod-template-hash": "5d4f8c7b9"}
     owner = {
         "apiVersion": "apps/v1",
         "kind": "ReplicaSet",
@@ -25,7 +25,6 @@ def body(number: int) -> bytes:
     annotations = {
         "checksum/config": f"{number:064x}",
         "prometheus.io/scrape": "true",
-        "prometheus.io/port": "9090",
     }
     metadata = {"name": name, "labels": labels, "annotations": annotations, "ownerReferences": [owner]}
     spec = {
@@ -34,7 +33,6 @@ def body(number: int) -> bytes:
         "containers": [_container("web", 8080)],
         "volumes": [
             {"name": "config", "configMap": {"name": "web-config"}},
-            {"name": "kube-api-access", "projected": {"sources": [_token(), {"configMap": {"name": "root-ca"}}]}},
         ],
     }
     return msgspec.json.encode({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
@@ -63,7 +61,6 @@ def _name(number: int) -> str:
 
 
 def _container(name: str, port: int) -> dict[str, object]:
-    probe = {"httpGet": {"path": "/healthz", "port": port}, "periodSeconds": 10}
     return {
         "name": name,
         "image": f"registry.example.com/shop/{name}:1.4.2",
@@ -75,12 +72,7 @@ def _container(name: str, port: int) -> dict[str, object]:
         ],
         "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "256Mi"}},
         "volumeMounts": [{"name": "config", "mountPath": "/etc/web", "readOnly": True}],
-        "readinessProbe": probe,
     }
-
-
-def _token() -> dict[str, object]:
-    return {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}}
 
 
 def _running(name: str, number: int) -> dict[str, object]:

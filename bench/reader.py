@@ -85,19 +85,23 @@ async def _whole(store: Store, _url: str, _start: str) -> tuple[Pod, ...]:
     return (await store.list(Pod)).items
 
 
-async def _fetch(_store: Store, url: str, _start: str) -> int:
+async def _fetch(_store: Store, url: str, _start: str, encoding: str = "gzip") -> int:
     """The bytes of all pages."""
-    config = _config(url)
+    config, headers = _config(url), {"Accept-Encoding": encoding}
     cluster, read, token = config["clusters"][0]["cluster"], 0, ""
     async with session_of(Path(cluster["certificate-authority"]), config["users"][0]["user"]["token"]) as session:
         while True:
             query = {"limit": str(driver.PAGE), **({"continue": token} if token else {})}
-            async with session.get(f"{cluster['server']}/api/v1/pods", params=query) as answer:
+            async with session.get(f"{cluster['server']}/api/v1/pods", params=query, headers=headers) as answer:
                 body = await answer.read()
             read += len(body)
             token = msgspec.json.decode(body, type=_Page).metadata.token
             if not token:
                 return read
+
+
+async def _plain(store: Store, url: str, start: str) -> int:
+    return await _fetch(store, url, start, "identity")
 
 
 def _config(url: str) -> Any:  # noqa: ANN401  # decoded JSON
@@ -125,7 +129,14 @@ async def _watch(store: Store, _url: str, start: str) -> int:
 
 
 _Call = Callable[[Store, str, str], Awaitable[int | tuple[Pod, ...]]]
-_CALLS: Mapping[str, _Call] = {"list": _list, "whole": _whole, "fetch": _fetch, "watch": _watch, "replay": _watch}
+_CALLS: Mapping[str, _Call] = {
+    "list": _list,
+    "whole": _whole,
+    "fetch": _fetch,
+    "plain": _plain,
+    "watch": _watch,
+    "replay": _watch,
+}
 
 
 @asynccontextmanager
