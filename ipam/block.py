@@ -194,6 +194,7 @@ class Block:
 
         Raises:
             BlockFull: there is none to give at `now`.
+            Invalid: the owner's names are none.
             Frozen: a migration holds the block.
         """
         self.check_thawed()
@@ -239,6 +240,7 @@ class Block:
         It is his since he was first given it: an adoption is no new owner.
 
         Raises:
+            Invalid: the owner's names are none.
             Frozen: a migration holds the block.
         """
         self.check_thawed()
@@ -327,7 +329,8 @@ def new_block(network: Network, pool: str, node: str, machine: str, now: float) 
 
 
 def _allocation(owner: Owner, allocation_id: str, now: float) -> Allocation:
-    return Allocation(
+    """What a block says of an owner, checked here: once it is in a batch, it would fail that for everybody."""
+    made = Allocation(
         handle=owner.handle,
         id=allocation_id,
         pod=owner.pod,
@@ -337,6 +340,8 @@ def _allocation(owner: Owner, allocation_id: str, now: float) -> Allocation:
         since=now,
         on_link=owner.on_link,
     )
+    made.check()
+    return made
 
 
 def _cool(released_at: float, now: float, cooldown_s: float) -> bool:

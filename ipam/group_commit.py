@@ -19,7 +19,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from datastore.errors import Conflict, NotFound, Unavailable, Unknown
+from datastore.errors import Conflict, Invalid, NotFound, Unavailable, Unknown
 from datastore.resources.ipblock import IPBlock
 from datastore.store import Store
 from ipam.block import Block
@@ -57,6 +57,7 @@ class Change(Protocol):
 
         Raises:
             IpamError: it can't be applied.
+            Invalid: what it would write is wrong.
         """
         ...
 
@@ -121,6 +122,7 @@ class BlockWriter:
 
         Raises:
             IpamError: it can't be applied, or `Moved`, or `NotSettled`.
+            Invalid: what it would write is wrong; the others of its batch don't notice.
             StoreError: the store can't be written; certainly not applied.
         """
         member = _Member(change)
@@ -194,7 +196,7 @@ class BlockWriter:
         for member in batch:
             try:
                 block = member.change.apply(block)
-            except IpamError as error:
+            except (IpamError, Invalid) as error:
                 member.fail(error)
             else:
                 kept.append(member)

@@ -170,7 +170,7 @@ def _proxy(url: str) -> str | None:
 
 def _headers(configuration: Configuration) -> dict[str, str]:
     authorization = configuration.api_key.get("BearerToken") or ""
-    # A compressed page costs the client four times the CPU of a bare one (bench/RESULTS.md).
+    # A compressed page costs both sides CPU, and the way to an API server is short.
     headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": _AGENT}
     return {**headers, "Authorization": authorization.strip()} if authorization else headers
 

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from datastore.errors import Compacted, Conflict, Invalid, NotFound, StoreError, Unavailable, Unknown
+from datastore.errors import Compacted, Conflict, Forbidden, Invalid, NotFound, StoreError, Unavailable, Unknown
 from datastore.kubernetes import paths, wire
 from datastore.kubernetes.access import Access
 from datastore.kubernetes.address import KubernetesAddress
@@ -143,7 +143,13 @@ class KubernetesStore:
         outages = self._client.outages
         if outages == self._outages:
             return
-        answer = _good(_IDENTITY, await self._client.ask(Request(_IDENTITY, "GET", _HOME)))
+        try:
+            answer = _good(_IDENTITY, await self._client.ask(Request(_IDENTITY, "GET", _HOME)))
+        except Forbidden as error:
+            if not self._identity:
+                raise
+            # A server that has just started refuses everybody until it has read its roles.
+            raise Unavailable(f"the API server, back from an outage, refuses this program: {error}") from error
         identity = identity_of(wire.head_of(answer.body).uid)
         if identity != self._identity:
             self._identity = identity

@@ -147,6 +147,10 @@ def test_a_kind_without_namespaces_refuses_one() -> None:
             id="load balancer and",
         ),
         pytest.param({"cidr": "10.65.0.0/16", "assignmentMode": "Auto"}, "spec.assignmentMode", id="Auto"),
+        pytest.param({"cidr": "10.65.0.0/16", "nodeSelector": "rack = 'a'"}, "spec.nodeSelector", id="no selector"),
+        pytest.param(
+            {"cidr": "10.65.0.0/16", "namespaceSelector": "has(a"}, "spec.namespaceSelector", id="half a selector"
+        ),
     ],
 )
 def test_a_bad_pool_is_refused_with_the_path(spec: Document, path: str) -> None:

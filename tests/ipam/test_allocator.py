@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datastore.errors import Unavailable
+from datastore.errors import Conflict, Unavailable
 from datastore.memory import MemoryStore
 from datastore.resources.ipblock import IPBlock
 from datastore.store import Where
@@ -251,6 +251,39 @@ class TestIntent:
             await world.add(node, "b")
         assert not node.handles.is_uncertain("b")
 
+    @pytest.mark.parametrize("then", ["released", "assigned again"])
+    @pytest.mark.parametrize("lands", ["never", "after all", "at once"])
+    async def test_a_write_that_a_dead_process_sent_gives_nobody_an_address_any_more(
+        self, world: World, then: str, lands: str
+    ) -> None:
+        await world.pools(("p", "10.65.0.0/16", None), ("q", "10.66.0.0/16", None))
+        dying = await world.node()
+        await world.add(dying, "other")
+        dying.gate.open = False
+        adding = asyncio.ensure_future(world.add(dying, "a"))
+        while not any(pending.writes for pending in dying.gate.waiting):
+            for pending in dying.gate.waiting:
+                pending.fate.set_result(Fate.OK)
+            dying.gate.waiting = [pending for pending in dying.gate.waiting if pending.writes]
+            await asyncio.sleep(0)
+        (sent,) = dying.gate.waiting
+        adding.cancel()
+        await asyncio.gather(adding, return_exceptions=True)
+        node = await world.node()
+        if lands == "at once":
+            await sent.call()
+        if then == "released":
+            async with node.handles.hold("a") as hold:
+                await node.allocator.release_handle("a", hold)
+                hold.settle()
+        else:
+            await world.add(node, "a", Wanted((4,), {4: ("q",)}))
+        if lands == "after all":
+            with pytest.raises(Conflict):
+                await sent.call()
+        expected = ["other"] if then == "released" else ["a", "other"]
+        assert sorted((await owners(world.store)).values()) == expected
+
 
 class TestBorrow:
     async def test_with_every_block_taken_a_node_borrows_and_says_so(self, world: World) -> None:
@@ -441,6 +474,44 @@ class TestGiveBack:
 
         assert await first.allocator.give_back(withdraw) == 0
         assert told[-1:] == [{ip_network("10.65.0.0/29")}]
+
+    async def test_what_a_dead_claim_left_of_a_pool_that_serves_no_more_goes_too(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/29", 29))
+        left = new_block(ip_network("10.65.0.0/29"), "gone", "node-1", "machine-node-1", world.clock.now)
+        await world.store.create(left.record)
+        node = await world.node()
+        with pytest.raises(NoAddress):
+            await world.add(node, "a")
+
+        async def withdraw() -> None:
+            pass
+
+        world.clock.now += IDLE_S - 1
+        assert await node.allocator.give_back(withdraw) == 0
+        world.clock.now += 1
+        assert await node.allocator.give_back(withdraw) == 1
+        await world.add(node, "a")
+
+    async def test_so_does_one_whose_claim_broke_off(self, world: World) -> None:
+        await world.pools(("p", "10.65.0.0/29", 29))
+        node = await world.node()
+        node.gate.open = False
+        adding = asyncio.ensure_future(world.add(node, "a"))
+        while not adding.done():
+            for pending in list(node.gate.waiting):
+                node.gate.waiting.remove(pending)
+                created = bool(await blocks_of(world.store))
+                pending.fate.set_result(Fate.REFUSED if created else Fate.OK)
+            await asyncio.sleep(0)
+        assert isinstance(adding.exception(), Unavailable)
+        node.gate.open = True
+        world.clock.now += IDLE_S
+
+        async def withdraw() -> None:
+            pass
+
+        assert await node.allocator.give_back(withdraw) == 1
+        assert await blocks_of(world.store) == []
 
     async def test_nothing_is_given_from_a_block_on_its_way_back(self, world: World) -> None:
         await world.pools(("p", "10.65.0.0/28", 29))

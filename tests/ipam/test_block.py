@@ -189,6 +189,86 @@ def test_addresses_that_were_passed_over_are_given_later_each_once() -> None:
     assert not made.has_room(NOW, COOLDOWN)
 
 
+class TestReserved:
+    @pytest.mark.parametrize(
+        ("picture", "reserved", "expected"),
+        [
+            pytest.param("", {0, 1}, 2, id="fresh ones are passed over"),
+            pytest.param("x", {1, 3}, 2, id="those between too"),
+            pytest.param("xxrxrxxx", {2}, 4, id="and released ones"),
+            pytest.param("xxxxxx", {6, 7}, None, id="nothing else is left"),
+            pytest.param("xxxxxrxx", {5}, None, id="nor here"),
+            pytest.param("xxrxx", {5, 6, 7}, 2, id="what is released before what is reserved"),
+        ],
+    )
+    def test_a_reserved_address_is_not_given(self, picture: str, reserved: set[int], expected: int | None) -> None:
+        found = block(picture)
+        assert found.has_room(NOW, COOLDOWN, 0, None, reserved) is (expected is not None)
+        if expected is None:
+            with pytest.raises(BlockFull):
+                found.assign(POD, ID, NOW, COOLDOWN, None, reserved)
+        else:
+            assert found.assign(POD, ID, NOW, COOLDOWN, None, reserved)[1].ordinal == expected
+
+    def test_room_is_counted_without_them(self) -> None:
+        found = block("xxr", NOW - 1000)
+        assert found.has_room(NOW, COOLDOWN, 3, None, {3, 5})
+        assert not found.has_room(NOW, COOLDOWN, 4, None, {3, 5})
+        assert not found.has_room(NOW, COOLDOWN, 3, None, {2, 3, 5})
+
+    def test_nor_is_it_given_to_who_asks_for_a_range(self) -> None:
+        among = between("10.0.0.2", "10.0.0.4")
+        made, held = block("").assign(POD, ID, NOW, COOLDOWN, among, {2, 4})
+        assert held.ordinal == 3
+        assert not made.has_room(NOW, COOLDOWN, 0, among, {2, 4})
+
+    def test_who_asks_for_just_this_one_gets_it(self) -> None:
+        _, held = block("x").assign(POD, ID, NOW, COOLDOWN, Among.only(IPv4Address("10.0.0.5")), {5})
+        assert held.ordinal == 5
+
+    def test_those_passed_over_are_given_when_the_reservation_is_gone(self) -> None:
+        made, _ = block("").assign(POD, ID, NOW, COOLDOWN, None, {0, 1, 2})
+        given = []
+        for number in range(7):
+            made, held = made.assign(Owner(f"h{number}", "node-1"), f"{number:016x}", NOW, COOLDOWN)
+            made.record.check()
+            given.append(held.ordinal)
+        assert sorted(given) == [0, 1, 2, 4, 5, 6, 7]
+
+    @given(st.lists(st.tuples(st.booleans(), st.integers(0, 7)), max_size=40), st.sets(st.integers(0, 7)))
+    def test_whatever_happened_has_room_says_what_assign_does(
+        self, steps: list[tuple[bool, int]], reserved: set[int]
+    ) -> None:
+        found = block("")
+        for number, (assigning, ordinal) in enumerate(steps):
+            now = NOW + number * 10
+            room = found.has_room(now, COOLDOWN, 0, None, reserved)
+            try:
+                after, held = found.assign(POD, f"{number:016x}", now, COOLDOWN, None, reserved)
+            except BlockFull:
+                assert not room
+                cools = found.cools_at(COOLDOWN, reserved)
+                assert cools is None or cools > now
+            else:
+                assert room
+                assert held.ordinal not in reserved
+                found = after if assigning else found
+            known = found.record.spec.allocations.get(str(ordinal))
+            if not assigning and known is not None:
+                found = found.release(ordinal, known.id, now)
+            found.record.check()
+
+
+def test_times_of_a_clock_that_went_ahead_count_as_now_from_when_they_are_seen() -> None:
+    ahead = block("xxrrxxxx", NOW + 86_400)
+    seen = ahead.not_ahead(NOW)
+    assert not seen.has_room(NOW, COOLDOWN)
+    assert seen.has_room(NOW + COOLDOWN, COOLDOWN, 1)
+    assert block("xr", NOW - 5).not_ahead(NOW) == block("xr", NOW - 5)
+    empty = new_block(IPv4Network("10.0.0.0/29"), "pool", "node-1", "m1", NOW + 500)
+    assert empty.not_ahead(NOW).idle_since() == NOW
+
+
 class TestHistory:
     def test_whoever_gave_up_an_address_is_remembered_from_when_to_when(self) -> None:
         made, held = block("x").assign(POD, ID, NOW, COOLDOWN)

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from datastore.errors import Unavailable
+from datastore.errors import Invalid, Unavailable
 from datastore.memory import MemoryStore
 from datastore.resources.ipblock import IPBlock
 from ipam.block import Block, Owner, new_block
@@ -169,6 +169,16 @@ async def test_a_block_that_is_gone_sends_assigns_back_and_has_nothing_to_releas
     both = [steered.submit(Release(held, NOW)), steered.submit(assign(2))]
     await steered.answer(Fate.OK, Fate.OK)
     assert [type(one) for one in await asyncio.gather(*both, return_exceptions=True)] == [type(None), Moved]
+
+
+async def test_an_owner_whose_names_are_none_is_refused_alone() -> None:
+    steered = await Steered().start()
+    bad = Assign(Owner("h9", "node-1", "no pod's name"), f"{9:016x}", NOW, 30.0, OURS)
+    tasks = [steered.submit(assign(1)), steered.submit(bad), steered.submit(assign(2))]
+    await steered.answer(Fate.OK)
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(one) for one in outcomes] == [Block, Invalid, Block]
+    assert steered.calls == ["update"]
 
 
 async def test_cancelling_a_caller_does_not_cancel_its_write() -> None:

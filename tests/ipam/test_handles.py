@@ -28,6 +28,23 @@ asyncio.run(main())
 """
 
 
+async def test_what_was_sent_is_there_for_the_next_holder_until_somebody_settles(tmp_path: Path) -> None:
+    handles = Handles(tmp_path)
+    async with handles.hold("net:c1:eth0") as hold:
+        assert hold.sent() == ()
+        hold.sending("10-65-0-0-26", "00000000000000aa")
+    async with handles.hold("net:c1:eth0") as hold:
+        assert hold.sent() == (("10-65-0-0-26", "00000000000000aa"),)
+        hold.intend()
+        hold.sending("10-65-0-64-26", "00000000000000bb")
+        assert hold.sent() == (("10-65-0-0-26", "00000000000000aa"), ("10-65-0-64-26", "00000000000000bb"))
+    assert handles.abandoned() == ["net:c1:eth0"]
+    async with handles.hold("net:c1:eth0") as hold:
+        hold.settle()
+        assert hold.sent() == ()
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_two_tasks_hold_one_handle_in_turn(tmp_path: Path) -> None:
     handles, order = Handles(tmp_path), []
 

@@ -65,3 +65,9 @@ def test_of_a_block_larger_than_its_pool_only_what_lies_inside_is_used() -> None
     found = usage([pool("p", "10.65.0.32/27", 27), pool("q", "10.65.1.0/26")], blocks, [])
     assert (found["p"].used, found["p"].free, found["p"].blocks) == (8, 24, 1)
     assert (found["q"].used, found["q"].blocks) == (7, 1)
+
+
+def test_a_pool_that_overlaps_another_says_which_and_one_that_makes_no_sense_has_no_status() -> None:
+    pools = [pool("b", "10.65.0.0/24"), pool("a", "10.65.0.0/16"), pool("wrong", "10.66.0.0/16", nodes="(")]
+    found = usage(pools, [], [])
+    assert {name: status.conflicts_with for name, status in found.items()} == {"a": "", "b": "a"}
