@@ -24,6 +24,7 @@ def twin(struct: type[Value]) -> type[msgspec.Struct]:
         rename={field.name: field.encode_name for field in fields},
         kw_only=True,
         frozen=True,
+        gc=False,
     )
 
 

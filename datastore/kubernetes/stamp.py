@@ -41,3 +41,8 @@ def stamp_of(text: str, identity: str) -> Stamp | None:
     given_by, _, uid = rest.partition("-")
     number = number_of(f"{number_text}-{given_by}", identity)
     return None if number is None else Stamp(number, identity, uid)
+
+
+def version_of(revision: str) -> int:
+    """The resourceVersion in a revision that this driver made."""
+    return int(revision.partition("-")[0])

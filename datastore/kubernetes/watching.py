@@ -28,7 +28,7 @@ import msgspec
 from datastore.errors import Compacted, Invalid, StoreError, Unavailable
 from datastore.kubernetes.client import Client, Query, Request
 from datastore.kubernetes.failures import Call, Status, refusal
-from datastore.kubernetes.stamp import Stamp
+from datastore.kubernetes.stamp import Stamp, version_of
 from datastore.kubernetes.wire import Reading, head_of, number_of
 from datastore.resources.value import Resource
 from datastore.store import Batch, Gone
@@ -75,18 +75,20 @@ class Pending(Generic[R]):
             raise Invalid("", f"the API server's event can't be read: {error}") from error
         if event.type == "ERROR":
             return msgspec.json.decode(event.object, type=Status)
-        head = head_of(event.object)
-        key = head.namespace, head.name
-        if event.type == "BOOKMARK":
-            self.has_bookmark = True
-        elif event.type == "DELETED":
-            self._remove(key)
-        else:
-            if event.type == "ADDED" and key not in self.changes:
-                self.came.add(key)
-            self.changes.pop(key, None)
-            self.changes[key] = self.reading.one(event.object)
-        self.position = number_of(head.resource_version)
+        if event.type in ("BOOKMARK", "DELETED"):
+            head = head_of(event.object)
+            if event.type == "DELETED":
+                self._remove((head.namespace, head.name))
+            self.has_bookmark |= event.type == "BOOKMARK"
+            self.position = number_of(head.resource_version)
+            return None
+        resource = self.reading.one(event.object)
+        key = resource.namespace, resource.name
+        if event.type == "ADDED" and key not in self.changes:
+            self.came.add(key)
+        self.changes.pop(key, None)
+        self.changes[key] = resource
+        self.position = version_of(resource.revision)
         return None
 
     def take(self) -> Batch[R] | None:

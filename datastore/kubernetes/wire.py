@@ -35,7 +35,7 @@ _PARTLY_READ = (Pod, KubernetesNode, Namespace, ServiceAccount)
 _Document = dict[str, Any]
 
 
-class ObjectMeta(msgspec.Struct, rename="camel"):
+class ObjectMeta(msgspec.Struct, rename="camel", gc=False):
     """What is read of metadata; the server's own bookkeeping is skipped."""
 
     name: str = ""
@@ -254,6 +254,7 @@ def _form(kind: type[Resource]) -> _Form:
         rename={"api_version": "apiVersion", **{field.name: field.encode_name for field in fields}},
         forbid_unknown_fields=not partly,
         kw_only=True,
+        gc=False,
     )
     page = msgspec.defstruct("Page", [("metadata", ListMeta), ("items", list[wire])])  # type: ignore[valid-type]
     return _Form(wire, page, {field.name: field.type for field in fields}, partly, is_ours(kind))
