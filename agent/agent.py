@@ -62,6 +62,8 @@ from datastore.resources.value import Resource
 from datastore.resources.workloadendpoint import WorkloadEndpoint
 from datastore.store import Store
 from datastore.sync import KindSync
+from datastore.transfer import follow
+from datastore.transfer.mark import MOVED
 from ipam.allocator import Allocator, Settings
 from ipam.block import Address
 from ipam.handles import Handles
@@ -103,6 +105,7 @@ class Agent:
         self.allocator = Allocator(store, options.node, options.machine)
         self._tombstones = Tombstones(options.socket)
         self._changed = asyncio.Event()
+        self._left = asyncio.Event()
         self._syncs = [self._sync(kind) for kind in _WATCHED]
 
     async def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
@@ -111,6 +114,7 @@ class Agent:
         Raises:
             NameTaken: the node's name is another machine's.
             KernelError: what every node needs (netlink, iptables) isn't there.
+            Left: the datastore was left for another.
         """
         async with self._stack:
             await self._make()
@@ -281,8 +285,22 @@ class Agent:
                 lambda: self.graph.configuration,
             ),
             self._publisher.run(),
+            self._follow(),
             self._tunnels.run(),
         ]
+
+    async def _follow(self) -> None:
+        """Wait until the datastore was left for another that can be used, then say so."""
+        while True:
+            await self._left.wait()
+            try:
+                to = await follow.destination(self._store)
+            except StoreError as error:
+                log.warning("where the datastore was moved to can't be read: %s", error)
+                to = ""
+            if to:
+                raise follow.Left(to)
+            await asyncio.sleep(_AGAIN_S)
 
     async def _apply_changes(self) -> None:
         while True:
@@ -298,6 +316,9 @@ class Agent:
     def _on_graph_change(self) -> None:
         self.allocator.set_pools(self.graph.pools.values())
         self.allocator.settings = Settings.of(self.graph.configuration)
+        migration = self.graph.configuration.migration
+        if migration is not None and migration.phase == MOVED:
+            self._left.set()
         self.allocator.set_reservations(self.graph.reservations.values())
         own = self.graph.nodes.get(self._options.node)
         self.allocator.node_labels = own.metadata.labels if own is not None else self._options.labels

@@ -30,7 +30,7 @@ from datastore.resources.node import Node as NodeResource
 from datastore.resources.node import NodeSpec
 from datastore.resources.value import Metadata
 from datastore.store import Store
-from datastore.urls import open_store
+from datastore.transfer.follow import open_followed
 from ipam.allocator import Allocator
 from ipam.handles import Handles
 from ipam.identity import NameTaken, claim
@@ -179,7 +179,8 @@ async def _open(config: Netconf) -> Store:
     """
     check_datastore_type(config)
     try:
-        return await open_store(config.datastore or DEFAULT_DATASTORE)
+        store, _ = await open_followed(config.datastore or DEFAULT_DATASTORE, Path(config.state or DEFAULT_STATE))
+        return store
     except (UnsupportedDatastore, Invalid) as error:
         raise InvalidConfig("datastore can't be used", str(error)) from error
     except StoreError as error:

@@ -22,6 +22,8 @@ from datastore.errors import StoreError
 from datastore.resources.value import Resource
 from datastore.store import Store
 from datastore.sync import KindSync
+from datastore.transfer import follow
+from datastore.transfer.mark import MOVED
 from datastore.urls import describe
 from ipam.errors import IpamError
 from ipam.reclaim_departed import DepartedReclaim
@@ -99,14 +101,18 @@ class Controller:
     async def _pause(self) -> None:
         """Wait for the next look, in portions: the grace may become shorter meanwhile."""
         view, began = self._view, time.monotonic()
-        while time.monotonic() - began < min(LOOK_S, view.settings.reclaim_grace_seconds / 3):  # noqa: ASYNC110
+        while time.monotonic() - began < min(LOOK_S, view.settings.reclaim_grace_seconds / 3):
             await asyncio.sleep(_PORTION_S)
+            if _is_left(view):
+                return
 
     async def _look(self, reclaim: DepartedReclaim) -> None:
         """One look at everything; what the store refuses waits for the next. Who can't watch doesn't judge."""
         if any(self._watch_failures()):
             return
         began = time.monotonic()
+        if _is_left(self._view):
+            await self._follow()
         try:
             view = self._view
             await reclaim.look(view.absent(), view.claims, view.settings)
@@ -117,6 +123,20 @@ class Controller:
         await tell_usage(self._store, self._view)
         log.debug("looked in %.3f s", time.monotonic() - began)
 
+    async def _follow(self) -> None:
+        """Go where the datastore was moved to, if that can be used.
+
+        Raises:
+            Left: it can.
+        """
+        try:
+            to = await follow.destination(self._store)
+        except StoreError as error:
+            log.warning("where the datastore was moved to can't be read: %s", error)
+            return
+        if to:
+            raise follow.Left(to)
+
     def _tell(self, line: str) -> None:
         log.info("%s", line)
         self._done.append(line)
@@ -124,3 +144,9 @@ class Controller:
 
     def _watch_failures(self) -> list[str]:
         return [sync.failure for sync in self._syncs if sync.failure]
+
+
+def _is_left(view: View) -> bool:
+    """Whether the datastore was left for another."""
+    migration = view.settings.migration
+    return migration is not None and migration.phase == MOVED

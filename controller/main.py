@@ -1,37 +1,66 @@
 """tortie-controller: reads its options, opens the datastore, runs the controller until it is told to stop."""
 
 import asyncio
+import dataclasses
 import logging
 import signal
 import sys
+from typing import TYPE_CHECKING
 
-from controller.options import Options, parse
+from controller.options import Options
+from controller.options import parse as parse_options
+
+if TYPE_CHECKING:
+    from datastore.store import Store
+
+log = logging.getLogger("controller")
 
 
 def main() -> None:
     """The console script."""
-    options = parse(sys.argv[1:])
+    options = parse_options(sys.argv[1:])
     logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     sys.exit(asyncio.run(_run(options)))
 
 
 async def _run(options: Options) -> int:
     # What takes time to import comes after the options are known to be right.
-    from controller.controller import Controller
     from datastore.errors import Invalid, StoreError, UnsupportedDatastore
-    from datastore.urls import open_store, parse
+    from datastore.transfer import follow
+    from datastore.urls import parse
 
-    log = logging.getLogger("controller")
-    try:
-        if not parse(options.datastore).shared:
-            raise Invalid("", f"{options.datastore} would be this process's own")
-        store = await open_store(options.datastore)
-    except (UnsupportedDatastore, Invalid) as error:
-        log.error("--datastore: %s", error)
-        return 2
-    except StoreError as error:
-        log.error("%s", error)
-        return 1
+    configured = options.datastore
+    while True:
+        try:
+            if not parse(configured).shared:
+                raise Invalid("", f"{configured} would be this process's own")
+            store, url = await follow.open_followed(configured, options.state)
+        except (UnsupportedDatastore, Invalid) as error:
+            log.error("--datastore: %s", error)
+            return 2
+        except StoreError as error:
+            log.error("%s", error)
+            return 1
+        try:
+            return await _serve(dataclasses.replace(options, datastore=url), store)
+        except BaseExceptionGroup as failures:
+            left, others = failures.split(follow.Left)
+            if left is None or others is not None:
+                raise
+            log.info("the datastore was moved: starting anew there")
+            # It is opened and noted by the mark in the datastore that was left.
+        finally:
+            await store.close()
+
+
+async def _serve(options: Options, store: "Store") -> int:
+    """Run the controller on a store until it is told to stop.
+
+    Raises:
+        BaseExceptionGroup: with `Left`, if the store was left for another.
+    """
+    from controller.controller import Controller
+
     running = Controller(options, store).run(lambda: log.info("%s: asked at %s", options.identity, options.control))
     task = asyncio.ensure_future(running)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -40,10 +69,7 @@ async def _run(options: Options) -> int:
         await task
     except asyncio.CancelledError:
         log.info("stopped")
-        return 0
     except OSError as error:
         log.error("%s", error)
         return 1
-    finally:
-        await store.close()
     return 0

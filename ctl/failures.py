@@ -52,6 +52,7 @@ def _judged(error: Exception) -> tuple[int | None, str]:
     # Imported here: a `--help` must not pay for these.
     from agent.host.errors import HostError
     from datastore.errors import Forbidden, Invalid, StoreError, UnknownKind, UnsupportedDatastore
+    from datastore.transfer.errors import TransferError
     from ipam.errors import IpamError
     from kernel.errors import KernelError
     from lab.state import LabError
@@ -69,6 +70,8 @@ def _judged(error: Exception) -> tuple[int | None, str]:
             if getattr(error, "bad_input", False):
                 return BAD_INPUT, ""
             return (UNREACHABLE if getattr(error, "unreachable", False) else 1), ""
+        case TransferError():
+            return 1, error.hint
         case KernelError():
             return 1, ""
         case _:

@@ -14,6 +14,7 @@ import click
 from ctl.failures import UNREACHABLE, Failure
 from datastore.memory import MemoryStore
 from datastore.store import Store
+from datastore.transfer import mark
 from datastore.urls import parse
 from lab.state import Folder, LabState, default_folder
 
@@ -45,9 +46,20 @@ class Location:
             return
         store = await address.open()
         try:
+            await _check_not_left(store, writes=create)
             yield store
         finally:
             await store.close()
+
+    def check_there(self) -> None:
+        """Return if there is a datastore, or one that can't be looked at without asking it.
+
+        Raises:
+            Failure: there is none.
+        """
+        path = parse(self.url).path
+        if path is not None and not _is_there(path):
+            raise Failure(f"there is no datastore at {path}", UNREACHABLE, "mistyped?")
 
     def lab(self) -> LabState | None:
         """The lab that runs here, None if none does."""
@@ -85,6 +97,21 @@ class Choice:
             hint = "start one: tortiectl lab up; or give --datastore"
             raise Failure(f"no lab runs at {folder.path}", UNREACHABLE, hint)
         return Location(folder.datastore, folder)
+
+
+async def _check_not_left(store: Store, *, writes: bool) -> None:
+    """Tell of a datastore that was left for another, where nothing counts any more.
+
+    Raises:
+        Failure: it was, and is about to be written.
+    """
+    migration = mark.migration_of(await mark.read(store))
+    if migration is None or migration.phase != mark.MOVED:
+        return
+    told = f"this datastore was left for {mark.said(migration.to)}, which counts now"
+    if writes:
+        raise Failure(told, 1, "give --datastore URL of that one")
+    click.echo(f"{told}: give --datastore URL of that one", err=True)
 
 
 def _is_there(path: Path) -> bool:

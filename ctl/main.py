@@ -45,6 +45,15 @@ _GROUPS: Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]] = {
             "evaluate": ("ctl.policy_commands:evaluate", "Verdicts offline, from files of Kubernetes YAML."),
         },
     ),
+    "datastore": (
+        "The datastore as a whole.",
+        {
+            "export": ("ctl.datastore_commands:export", "Write out every object."),
+            "import": ("ctl.datastore_commands:import_", "Put in what was written out."),
+            "check": ("ctl.datastore_commands:check", "Whether everything can be read, found, written and watched."),
+            "migrate": ("ctl.datastore_migrate:migrate", "Move to another datastore while pods run."),
+        },
+    ),
     "ipam": (
         "Who has which address.",
         {

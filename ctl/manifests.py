@@ -18,6 +18,7 @@ from datastore.errors import Invalid
 from datastore.resources.ippool import IPPool
 from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.resources.value import Resource
+from datastore.transfer import dump
 
 DEFAULT_NAMESPACE = "default"
 _OWN_GROUP = IPPool.KIND.group
@@ -70,6 +71,9 @@ def documents(path: str) -> Iterator[tuple[str, object]]:
         Invalid: a file can't be read, or is no YAML.
     """
     for source, text in _texts(path):
+        if dump.begins(text):
+            yield from _lines(source, text)
+            continue
         try:
             for document in yaml.load_all(text, Loader=_Loader):
                 yield from _items(source, document)
@@ -100,6 +104,16 @@ def _texts(path: str) -> Iterator[tuple[str, str]]:
         raise Invalid(path, f"is no text: {error.reason}") from None
 
 
+def _lines(source: str, text: str) -> Iterator[tuple[str, object]]:
+    """The documents of an export; reading its lines as YAML would take twenty times as long."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                yield f"{source}: line {number}", msgspec.json.decode(line)
+            except (msgspec.DecodeError, RecursionError) as error:
+                raise Invalid(f"{source}: line {number}", f"is no JSON: {error}") from None
+
+
 def _items(source: str, document: object) -> Iterator[tuple[str, object]]:
     if document is None:
         return
@@ -117,7 +131,7 @@ def _manifest(document: object, source: str, namespace: str) -> Manifest:
         codec.encode(resource)  # a store keeps no more than so many bytes of one
         _check_known(resource)
     except Invalid as error:
-        raise Invalid(f"{source}: {_name_of(document)}", str(error)) from None
+        raise Invalid(f"{source}: {name_of(document)}", str(error)) from None
     return Manifest(resource, source)
 
 
@@ -140,7 +154,7 @@ def _an(noun: str) -> str:
     return f"an {noun}" if noun[0] in "AEIO" else f"a {noun}"
 
 
-def _name_of(document: object) -> str:
+def name_of(document: object) -> str:
     """What a person calls the object, as far as it says."""
     if not isinstance(document, dict):
         return "a document that is no object"

@@ -3,6 +3,7 @@
     blocks    sound in themselves, alone in their range, of a pool that holds them, of a node that is there
     owners    one for an address, one address of a family for an interface, each with somebody behind it
     claims    each address that an endpoint tells is allocated to it       (both in `ipam.owners`)
+    pools     those that are enabled can be used
     nodes     each Node tells just the blocks and borrowed addresses that it has
 
 A finding may be of a moment: an ADD or a DEL that is under way looks like one. Who reports looks again (`ipam.survey`).
@@ -19,6 +20,7 @@ from ipam.block import Block, Network
 from ipam.findings import Fault, Finding, scope_of
 from ipam.observed import Observed
 from ipam.owners import by_address, of_claims, of_owners
+from ipam.pools import Catalogue
 
 UNREADY_S = 60.0
 """How long a claim may take; it takes milliseconds."""
@@ -35,6 +37,7 @@ def audit(seen: Observed, now: float) -> list[Finding]:
     findings += of_owners(owned, seen, now)
     findings += of_claims(owned, seen)
     findings += _of_nodes(sound, seen)
+    findings += _of_pools(seen)
     return sorted(findings, key=lambda one: (_FAULTS[one.fault], _order(one.subject), one.evidence))
 
 
@@ -105,6 +108,13 @@ def _of_pool(block: Block, pool: IPPool | None) -> Iterator[tuple[Fault, str, st
     elif block.network.prefixlen != pool.block_prefix_len:
         what = f"isn't as large as blocks of its pool {pool.name}, /{pool.block_prefix_len}"
         yield Fault.WRONG_SIZE, what, "give the pool its block size back, or empty the block"
+
+
+def _of_pools(seen: Observed) -> Iterator[Finding]:
+    for name, why in Catalogue(seen.pools.values()).unused.items():
+        if not seen.pools[name].spec.disabled:
+            what = f"IPPool {name} isn't used: it {why}"
+            yield Finding(Fault.UNUSED_POOL, f"IPPool {name}", what, "put it right, or delete it", evidence=why)
 
 
 def _of_nodes(blocks: Sequence[Block], seen: Observed) -> Iterator[Finding]:

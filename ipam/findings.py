@@ -14,6 +14,7 @@ class Fault(StrEnum):
     UNSOUND = "Unsound"
     OWNS_TWICE = "OwnsTwice"
     LEAKED = "Leaked"
+    UNUSED_POOL = "UnusedPool"
     NO_POOL = "NoPool"
     OUTSIDE_POOL = "OutsidePool"
     WRONG_SIZE = "WrongSize"

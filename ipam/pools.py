@@ -30,6 +30,8 @@ from ipam.reserved import NOTHING, Reserved
 
 WORKLOAD, TUNNEL = "Workload", "Tunnel"
 """Of IPPool's `allowedUses`: pods and addresses taken by hand; ends of tunnels."""
+SPLIT_OF = "tortie.dev/split-of"
+"""Annotation of a pool that is a part of another one, which is about to go (`ipam.split`)."""
 _MANUAL = "Manual"
 _NEVER = "Never"
 CELLS_AT_MOST = 1 << 16
@@ -134,13 +136,15 @@ def conflicts(pools: Iterable[IPPool]) -> dict[str, str]:
     """The pools that overlap one that was there before, each with its name.
 
     Kubernetes says when an object was made; where nobody does, names decide. All nodes come to the same: it follows
-    from the pools alone, which have passed their check.
+    from the pools alone, which have passed their check. A pool that is being split is no rival of its parts.
     """
     kept: list[tuple[str, Network]] = []
     found: dict[str, str] = {}
     for pool in sorted(pools, key=lambda pool: (_made_at(pool), pool.name)):
         network = ip_network(pool.spec.cidr)
-        other = next((name for name, there in kept if there.version == network.version and there.overlaps(network)), "")
+        whole = pool.metadata.annotations.get(SPLIT_OF)
+        rivals = (name for name, there in kept if there.version == network.version and there.overlaps(network))
+        other = next((name for name in rivals if name != whole), "")
         if other:
             found[pool.name] = other
         else:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from datastore.transfer.follow import followed
 from kernel.process import Process
 
 ROOT_FOLDER = Path("/run/tortie-lab")
@@ -99,9 +100,16 @@ class Folder:
 
     @property
     def datastore(self) -> str:
-        """The address of the lab's datastore."""
+        """The address of the lab's datastore, where its agents followed it to."""
         state = self.read()
-        return state.datastore if state is not None and state.datastore else self.own_datastore
+        url = state.datastore if state is not None and state.datastore else self.own_datastore
+        folders = [
+            self.of_controller,
+            *(self.of_node(node.name) for node in (state.nodes if state is not None else ())),
+        ]
+        for _ in folders:
+            url = next((to for one in folders if (to := followed(one, url)) != url), url)
+        return url
 
     @property
     def own_datastore(self) -> str:

@@ -13,6 +13,7 @@ from agent import files
 from agent.host.errors import HostError
 from agent.host.wishes import Wishes
 from agent.options import DEFAULT_STATE
+from datastore.transfer import follow
 
 NAME = "installation.json"
 
@@ -39,18 +40,20 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(state: Path = DEFAULT_STATE) -> Manifest | None:
-    """The manifest of a state folder, None where init has made nothing.
+    """The manifest of a state folder, None where init has made nothing; its datastore is where it was moved to.
 
     Raises:
         HostError: it can't be understood.
         OSError: it can't be read.
     """
     try:
-        return msgspec.json.decode((state / NAME).read_bytes(), type=Manifest)
+        made = msgspec.json.decode((state / NAME).read_bytes(), type=Manifest)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except msgspec.DecodeError as error:
         raise HostError(f"{state / NAME} can't be understood: {error}", "was it changed by hand?") from error
+    wishes = msgspec.structs.replace(made.wishes, datastore=follow.followed(state, made.wishes.datastore))
+    return msgspec.structs.replace(made, wishes=wishes)
 
 
 def write_in_a_new_folder(state: Path, manifest: Manifest) -> None:

@@ -26,6 +26,7 @@ from datastore.errors import Conflict, NotFound, StoreError
 from datastore.resources.ippool import IPPool
 from datastore.resources.lease import Lease
 from datastore.store import Store
+from datastore.transfer import follow
 from datastore.urls import open_store, parse
 from ipam.errors import IpamError
 
@@ -33,7 +34,7 @@ _UNREACHABLE = 3
 _NO = 1
 _SHOWN = 5
 _OF_STATE = ("attachments", "journal", "handles")
-_FILES = ("agent.sock", "controller.sock", "ipam.sock", "boot-id")
+_FILES = ("agent.sock", "controller.sock", "ipam.sock", "boot-id", follow.NAME)
 _DATABASE_PARTS = ("-journal", "-wal", "-shm")
 
 

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from datastore.resources.clusterconfiguration import Migration
 from datastore.resources.ipblock import IPBlock
 from datastore.resources.node import Node, NodeSpec
 from datastore.resources.value import Metadata
+from datastore.transfer import mark
+from datastore.transfer.copying import Side
+from datastore.transfer.migrate import migrate
 from datastore.urls import open_store
 from tests.cni.node import World, fill, worlds
 from tests.sandbox import needs_sandbox
@@ -118,3 +122,35 @@ def test_what_needs_more_than_this_process_is_refused(
     assert (status, json.loads(body)["code"]) == (1, code)
     assert said in body
     assert world.host_ends() == []
+
+
+async def moved(source: str, target: str) -> None:
+    left, entered = Side(await open_store(source), source), Side(await open_store(target), target)
+    await migrate(left, entered, lambda _: None)
+    await left.store.close()
+    await entered.store.close()
+
+
+def test_a_datastore_that_was_moved_is_followed_and_so_is_the_note_when_it_is_gone(world: World) -> None:
+    old, new = f"sqlite://{world.state}/tortie.db", f"sqlite://{world.state}/new.db"
+    asyncio.run(prepared(old))
+    asyncio.run(moved(old, new))
+    status, output = run(world, "ADD")
+    assert (status, asyncio.run(handles(new))) == (0, ["net:c1:eth0"]), output
+    (world.state / "tortie.db").unlink()
+    assert (run(world, "DEL"), asyncio.run(handles(new))) == ((0, ""), [])
+    assert not (world.state / "tortie.db").exists()
+
+
+def test_while_a_datastore_is_being_moved_a_runtime_is_told_to_try_again(world: World) -> None:
+    old = f"sqlite://{world.state}/tortie.db"
+    asyncio.run(prepared(old))
+
+    async def begun() -> None:
+        store = await open_store(old)
+        await mark.write(store, mark.marked(None, Migration(id="m1", to="sqlite:///elsewhere.db")))
+        await store.close()
+
+    asyncio.run(begun())
+    status, output = run(world, "ADD")
+    assert (status, json.loads(output)["code"]) == (1, 11)

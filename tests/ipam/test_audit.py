@@ -7,7 +7,7 @@ import pytest
 
 from datastore.resources.clusterconfiguration import ClusterConfiguration, ClusterConfigurationSpec, Migration
 from datastore.resources.ipblock import IPBlock, IPBlockSpec
-from datastore.resources.ippool import IPPool
+from datastore.resources.ippool import IPPool, IPPoolSpec
 from datastore.resources.kubernetes import Pod
 from datastore.resources.node import Node
 from datastore.resources.value import Metadata
@@ -134,6 +134,20 @@ BROKEN: dict[str, tuple[Break, list[tuple[Fault, str]]]] = {
         lambda some: some.without("IPPool blue"),
         [(Fault.NO_POOL, FIRST), (Fault.NO_POOL, SECOND)],
     ),
+    "a pool overlaps another": (
+        lambda some: some.put(pool("red", "10.65.128.0/17")),
+        [(Fault.UNUSED_POOL, "IPPool red")],
+    ),
+    "a tunnel's end outlives its node": (
+        lambda some: some.changed(
+            FIRST_BLOCK, allocated(("4", allocation("", "node-9", handle="tunnel/node-9", namespace="")))
+        ),
+        [(Fault.LEAKED, "10.65.0.4")],
+    ),
+    "a Node tells a tunnel's end that nobody has": (
+        lambda some: some.changed("Node node-1", spec(tunnel_addresses=("10.65.0.40",))),
+        [(Fault.NOT_ALLOCATED, "10.65.0.40")],
+    ),
     "a pool has moved": (
         lambda some: some.put(pool(cidr="10.65.0.0/26")),
         [(Fault.OUTSIDE_POOL, SECOND)],
@@ -223,6 +237,9 @@ FINE: dict[str, Break] = {
     "an address outside every pool": lambda some: some.put(endpoint("other", "node-2", "192.168.1.9")),
     "an address on another plugin's link": lambda some: some.changed(
         FIRST_BLOCK, allocated(("4", allocation("bridged", "node-1", on_link=True)))
+    ),
+    "a disabled pool that overlaps another": lambda some: some.put(
+        msgspec.structs.replace(pool("red", "10.65.128.0/17"), spec=IPPoolSpec(cidr="10.65.128.0/17", disabled=True))
     ),
     "a tunnel's address": lambda some: some.changed(FIRST_BLOCK, allocated(("4", _TUNNEL))).changed(
         "Node node-1", spec(tunnel_addresses=("10.65.0.4",))

@@ -1,0 +1,1 @@
+"""A whole datastore out, in, looked over, and moved to another one."""
