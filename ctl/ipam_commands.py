@@ -56,13 +56,12 @@ def assign(name: str, ipv4: bool, ipv6: bool, pools: tuple[str, ...], form: str,
     _print(asyncio.run(ask()), form)
 
 
-@click.command()
-@click.argument("what")
-@output.form_option
-@_node
-@cluster_options
-def release(what: str, form: str, node: str, cluster: Choice) -> None:
-    """Free what was taken by hand: a NAME, or one ADDRESS."""
+def release_by_agent(what: str, form: str, node: str, cluster: Choice) -> None:
+    """Free what was taken by hand: a NAME, or one ADDRESS.
+
+    Raises:
+        Failure: nothing of the kind was taken, or no agent answers.
+    """
 
     async def ask() -> list[Allocation]:
         async with connect(_socket(cluster, node)) as client:

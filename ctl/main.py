@@ -59,9 +59,12 @@ _GROUPS: Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]] = {
         {
             "list": ("ctl.ipam_commands:list_", "Addresses and their owners."),
             "assign": ("ctl.ipam_commands:assign", "Take an address by hand."),
-            "release": ("ctl.ipam_commands:release", "Free an address taken by hand."),
+            "release": ("ctl.ipam_release:release", "Free an address by hand."),
             "show": ("ctl.ipam_show:show", "How full pools and blocks are; who has an address."),
             "check": ("ctl.ipam_check:check", "What is wrong with who has which address."),
+            "history": ("ctl.ipam_history:history", "Who had an address, and when."),
+            "gc": ("ctl.ipam_gc:gc", "Take back what departed nodes left."),
+            "split": ("ctl.ipam_split:split", "Split a pool into equal ones."),
         },
     ),
 }
