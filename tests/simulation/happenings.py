@@ -170,6 +170,7 @@ class Happenings:
             path = runtime.machine.state / "attachments" / f"{lock_name(pod.handle)}.json"
             if self.world.judge.of(pod.handle) and not pod.on_link and not pod.calls:
                 runtime.kill_agent()
+                pod.recorded = False
                 path.unlink(missing_ok=True)
                 self.world.trace.note("world", f"{runtime.machine.node} loses the record of {pod.container}")
 
@@ -234,7 +235,7 @@ class Happenings:
                 runtime.forget(pod)
 
     async def _again(self, runtime: Runtime, pod: Pod) -> None:
-        if pod.boot == runtime.machine.kernel.boot_id and runtime.machine.on and not pod.leaving:
+        if pod.boot == runtime.machine.kernel.boot_id and runtime.machine.on and not pod.leaving and pod.recorded:
             await runtime.add(pod)
 
     async def _remade(self, runtime: Runtime, old: Pod, new: Pod, order: str) -> None:

@@ -44,6 +44,8 @@ class Pod:
     """DELs that haven't been answered yet: a runtime begins no ADD of the same container meanwhile (SPEC section 3)."""
     disowned: bool = False
     """Its Node was gone for long: it may have lost its addresses."""
+    recorded: bool = True
+    """Its node has a record of it: without one a second ADD finds a link that nobody knows, and undoes everything."""
     boot: str = ""
     calls: "dict[asyncio.Task[Output], None]" = field(default_factory=dict)
     """Under way."""
