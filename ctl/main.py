@@ -65,6 +65,7 @@ _GROUPS: Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]] = {
             "history": ("ctl.ipam_history:history", "Who had an address, and when."),
             "gc": ("ctl.ipam_gc:gc", "Take back what departed nodes left."),
             "split": ("ctl.ipam_split:split", "Split a pool into equal ones."),
+            "simulate": ("ctl.ipam_simulate:simulate_command", "Try whether pools are large enough."),
         },
     ),
 }

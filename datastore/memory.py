@@ -14,7 +14,7 @@ from datastore.bell import Bell
 from datastore.codec import stamped
 from datastore.errors import AlreadyExists, Conflict, NotFound, Unavailable
 from datastore.feed import Change
-from datastore.record import Indexed, Key, Record, key_for, record_of, resource_of, within
+from datastore.record import Indexed, Key, Record, key_for, record_of, resource_of
 from datastore.resources.value import Resource, key_of
 from datastore.revisions import History, Stamp, new_identity, number_of
 from datastore.store import Batch, Gone, Listing, Revision, Where
@@ -36,6 +36,8 @@ class MemoryStore:
         self._bookmark_s = bookmark_s
         self._history = History(new_identity(), compacted=0, newest=0)
         self._objects: dict[Key, _Stored] = {}
+        self._places: dict[tuple[str, Where | None], set[Key]] = {}
+        """By kind, and by what its objects can be found by; None: all of them."""
         self._log: list[Change] = []
         self._bell = Bell()
 
@@ -51,14 +53,8 @@ class MemoryStore:
     async def list(self, kind: type[R], where: Where | None = None) -> Listing[R]:
         """See `Reader.list`."""
         self._check_open()
-        listing = Listing(
-            tuple(
-                self._resource(kind, stored)
-                for key, stored in sorted(self._objects.items())
-                if key.kind == kind.KIND.full_name and within(stored.record.indexed, where)
-            ),
-            self._history.revision,
-        )
+        keys = sorted(self._places.get((kind.KIND.full_name, where), ()))
+        listing = Listing(tuple(self._resource(kind, self._objects[key]) for key in keys), self._history.revision)
         await asyncio.sleep(0)
         return listing
 
@@ -89,6 +85,7 @@ class MemoryStore:
         self._check_open()
         was = self._compared(resource).record.indexed
         del self._objects[key_for(resource)]
+        self._place(key_for(resource), was, None)
         self._append(Change(key_for(resource), was, None))
         await asyncio.sleep(0)
 
@@ -111,9 +108,18 @@ class MemoryStore:
     async def _put(self, resource: R, record: Record, was: Indexed | None) -> R:
         self._append(Change(record.key, was, record.indexed))
         self._objects[record.key] = _Stored(record, self._history.newest)
+        self._place(record.key, was, record.indexed)
         revision = self._history.revision
         await asyncio.sleep(0)
         return stamped(resource, revision)
+
+    def _place(self, key: Key, was: Indexed | None, now: Indexed | None) -> None:
+        """Find an object by what it is in now, and no longer by what it was in; None: it wasn't there, or isn't."""
+        before, after = _wheres(was), _wheres(now)
+        for where in before - after:
+            self._places[key.kind, where].discard(key)
+        for where in after - before:
+            self._places.setdefault((key.kind, where), set()).add(key)
 
     def _append(self, change: Change) -> None:
         old = self._history
@@ -134,3 +140,7 @@ class MemoryStore:
     def _resource(self, kind: type[R], stored: _Stored) -> R:
         revision = Stamp(stored.number, self._history.identity).text
         return resource_of(kind, stored.record.key, stored.record.body, revision)
+
+
+def _wheres(indexed: Indexed | None) -> set[Where | None]:
+    return {None, *(Where(field, value) for field, value in indexed)} if indexed is not None else set()
