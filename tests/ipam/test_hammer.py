@@ -53,23 +53,27 @@ class Workers:
         self._url = url
         self._folder = folder
         self.kills = 0
+        self._told_at_start: dict[tuple[str, str], int] = {}
         self._running = {(node, side): self._started(node, side) for node in NODES for side in "ab"}
 
     def _started(self, node: str, side: str) -> "subprocess.Popen[bytes]":
         (self._folder / node).mkdir(exist_ok=True)
+        self._told_at_start[node, side] = self._told(node, side)
         arguments = (self._url, node, f"{node}-{side}", str(self._folder / node), str(COUNT))
         return subprocess.Popen([sys.executable, "-m", "tests.ipam.hammer", *arguments])
 
     def run(self, chance: random.Random) -> None:
-        """Until all are done, killing one now and then."""
+        """Until all are done, killing one each second that has got on since it was started, else none would ever end."""
         while True:
             limit = time.monotonic() + EACH_S
             while time.monotonic() < limit and self._alive():
                 time.sleep(0.05)
-            alive = self._alive()
-            if not alive:
+            if not self._alive():
                 break
-            one = chance.choice(alive)
+            at_work = [one for one in self._alive() if self._told(*one) > self._told_at_start[one]]
+            if not at_work:
+                continue
+            one = chance.choice(at_work)
             self._running[one].kill()
             self._running[one].wait()
             self.kills += 1
@@ -80,6 +84,10 @@ class Workers:
         for process in self._running.values():
             process.kill()
             process.wait()
+
+    def _told(self, node: str, side: str) -> int:
+        path = self._folder / node / f"{node}-{side}.told"
+        return path.stat().st_size if path.exists() else 0
 
     def _alive(self) -> list[tuple[str, str]]:
         return sorted(key for key, process in self._running.items() if process.poll() is None)
@@ -120,7 +128,7 @@ async def _owned(store: Store) -> dict[str, str]:
     return found
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(300 + 2 * COUNT)
 @pytest.mark.parametrize("name", STORES)
 def test_nothing_is_given_twice_or_lost_while_processes_are_killed(folder: Path, name: str) -> None:
     url = STORES[name](folder).url
