@@ -1,7 +1,7 @@
 #!/bin/sh
 # The programs of others that tests and benches run tortie beside: CNI plugins (Debian's, and the newest release from the
-# Go module proxy), cnitool, podman, containerd, iperf3, PostgreSQL, etcd, kube-apiserver, kubectl. Debian's come by apt,
-# as root; what is built (Kubernetes takes about 8 CPU minutes) is cached outside the clone, in $TORTIE_CACHE
+# Go module proxy), cnitool, podman, containerd, iperf3, PostgreSQL, etcd, Kubernetes' programs, kubectl, agnhost. Debian's
+# come by apt, as root; what is built (Kubernetes takes about 12 CPU minutes) is cached outside the clone, in $TORTIE_CACHE
 # (/var/cache/tortie as root, else ~/.cache/tortie), and built again where it is absent.
 #   sh ci/peers.sh [plugins|runtimes|stores|kubernetes]...      all of them without an argument; says where the cache is
 set -eu
@@ -59,14 +59,12 @@ unpack() {
 }
 
 # build_from GO_FOLDER MODULE NAME=PACKAGE...: programs of the module at the version that tests/kube/go/GO_FOLDER/go.mod
-# has (with go.sum, so that every byte is known), in $cache/GO_FOLDER-VERSION, all of them or none
+# has (with go.sum, so that every byte is known), in $cache/GO_FOLDER-VERSION: those that aren't there yet
 build_from() {
     source=tests/kube/go/$1
     version=$(awk -v module="$2" '$1 == module { print $2 }' "$source/go.mod")
     folder=$cache/$1-$version
-    [ ! -d "$folder" ] || return 0
-    mkdir -p "$cache"
-    new=$(mktemp -d "$cache/.new.XXXXXX")
+    mkdir -p "$folder"
     flags="-s -w"
     for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
         flags="$flags -X $package.gitVersion=$version -X $package.gitMajor=1"
@@ -75,15 +73,16 @@ build_from() {
     flags="$flags -X k8s.io/component-base/version.gitMinor=${minor%%.*}"
     shift 2
     for pair in "$@"; do
+        program=$folder/${pair%%=*}
+        [ ! -e "$program" ] || continue
         echo "building ${pair#*=}@$version" >&2
         (
             cd "$source"
             export CGO_ENABLED=0 GOFLAGS="-buildvcs=false -mod=readonly"
-            nice go build -trimpath -ldflags "$flags" -o "$new/${pair%%=*}" "${pair#*=}" >&2
+            nice go build -trimpath -ldflags "$flags" -o "$program.new" "${pair#*=}" >&2
         )
+        mv "$program.new" "$program"
     done
-    chmod 755 "$new"
-    mv "$new" "$folder"
 }
 
 for what in "$@"; do
@@ -112,11 +111,13 @@ for what in "$@"; do
         build_from etcd go.etcd.io/etcd/server/v3 etcd=go.etcd.io/etcd/server/v3
         ;;
     kubernetes)
-        packages openssl
+        packages openssl containerd runc busybox-static iproute2 ipset curl netcat-openbsd
         build_from etcd go.etcd.io/etcd/server/v3 etcd=go.etcd.io/etcd/server/v3
         # shellcheck disable=SC2046  # a list of packages
-        build_from kubernetes k8s.io/kubernetes $(
-            for name in kube-apiserver kubectl; do echo "$name=k8s.io/kubernetes/cmd/$name"; done
+        build_from kubernetes k8s.io/kubernetes agnhost=k8s.io/kubernetes/test/images/agnhost $(
+            for name in kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl; do
+                echo "$name=k8s.io/kubernetes/cmd/$name"
+            done
         )
         ;;
     *) echo "plugins, runtimes, stores or kubernetes, not $what" >&2 && exit 2 ;;

@@ -272,7 +272,16 @@ class Happenings:
             if self.random.random() < 0.5:
                 runtime.retired = True
                 self.world.install(machine.node)
-            await asyncio.sleep(self.random.expovariate(1 / 300.0))
+            await self._until_it_is_looked_for(machine.node)
+
+    async def _until_it_is_looked_for(self, node: str) -> None:
+        """Mostly until just after a controller has asked for the Node a last time, before it takes addresses back."""
+        asked = self.world.server.asked(f"get Node {node}")
+        limit_s = self.random.expovariate(1 / 300.0)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s if self.random.random() < 0.3 else 3 * GRACE_S):
+                await asked.wait()
+                await asyncio.sleep(self.random.uniform(0.0, 2.0))
 
     async def _without_node(self, runtime: Runtime) -> None:
         """If its agent can't make it again before a controller may act, nobody is held to what its pods were told."""

@@ -16,8 +16,8 @@ _AWFUL = ((0.5, Fate.OK), (0.1, Fate.REFUSED), (0.15, Fate.LOST_APPLIED), (0.1, 
 _SUDDEN = ((0.8, Fate.OK), (0.05, Fate.REFUSED), (0.1, Fate.LOST_APPLIED), (0.05, Fate.LOST))
 _WEATHERS = {
     "calm": _CALM,
-    "slow": Weather(latency_s=_SLOW, watch_lag_s=2.0),
-    "rough": Weather(latency_s=_SLOW, fates=_ROUGH, late_s=5.0, watch_lag_s=5.0, watch_breaks=0.05),
+    "slow": Weather(latency_s=_SLOW, watch_lag_s=2.0, watch_stalls=0.05),
+    "rough": Weather(latency_s=_SLOW, fates=_ROUGH, late_s=5.0, watch_lag_s=5.0, watch_stalls=0.02, watch_breaks=0.05),
     "awful": Weather(latency_s=_SLOW, fates=_AWFUL, reads_too=0.3, late_s=30.0, watch_lag_s=30.0, watch_breaks=0.2),
     "late": Weather(latency_s=_SLOW, fates=_ROUGH, late_s=20.0, watch_lag_s=5.0, watch_breaks=0.05),
     "prompt": Weather(latency_s=_SLOW, fates=_SUDDEN, watch_lag_s=5.0, watch_breaks=0.05, prompt=True),
@@ -52,11 +52,29 @@ _WEIGHTS = {
     "toggle_strict": 0.5,
     "change_pool": 0.5,
 }
+_THEMES: Mapping[str, Mapping[str, float]] = {
+    "everything": {},
+    "claims": {"add": 1.0, "add_some": 20.0, "delete": 3.0, "delete_some": 12.0, "kill_agent": 1.0, "wait": 0.0},
+    "handles": {"add_again": 12.0, "come_back": 20.0, "delete": 30.0, "kill_agent": 10.0, "start_everything": 10.0},
+    "nodes": {"banish": 8.0, "depart": 4.0, "delete_node": 8.0, "lose_record": 4.0, "delete": 4.0, "kill_agent": 2.0},
+}
+"""What a seed dwells on: weights that are other than those above."""
 _DEATHS = ("forget", "depart", "banish", "delete_node", "lose_record")
 """After these something is left that only reclaim can tell to be nobody's."""
 _TROUBLE = (*_DEATHS, "kill_agent", "kill_controller", "reboot", "outage")
 
 
+_MACHINES = {
+    "everything": (1, 2, 2, 2, 3, 3, 4, 8),
+    "claims": (2, 3, 4, 6, 8),
+    "handles": (1, 1, 2),
+    "nodes": (1, 2, 3),
+}
+_SIZES = {
+    False: ((28, 30), (28, 30), (28, 29), (29, 30), (27, 29), (26, 28), (30, 30), (30, 32)),
+    True: ((28, 30), (27, 29), (27, 30), (26, 29)),
+}
+"""Prefix lengths of a pool and of its blocks: so tight that everything runs out, unless claims are what matters."""
 _GAPS_S = ((0.0, 0.005), (0.0, 0.1), (0.0, 1.0))
 """Between two things that happen in a burst."""
 _PAUSES_S = ((1.0, 6.0), (6.0, 40.0, 40.0), (6.0, 40.0, 150.0, 400.0))
@@ -102,17 +120,18 @@ class Plan:
 def planned(seed: int) -> Plan:
     """The plan of a seed."""
     random = Random(f"{seed}/plan")
-    machines = random.choice([1, 2, 2, 2, 3, 3, 4, 5, 8])
-    pools, asked = _pools(random)
-    dual = any(":" in pool.spec.cidr for pool in pools)
     kind = random.choice(list(_WEATHERS))
     absent = {"calm": _TROUBLE, "late": _TROUBLE, "prompt": _DEATHS}.get(kind, ())
-    weights = {name: weight * random.choice([0.3, 1.0, 3.0]) for name, weight in _WEIGHTS.items()}
+    theme = random.choice(["everything", "everything", "claims", "handles", "nodes"])
+    weights = {name: weight * random.choice([0.3, 1.0, 3.0]) for name, weight in {**_WEIGHTS, **_THEMES[theme]}.items()}
     weights |= dict.fromkeys(absent, 0.0)
+    machines = random.choice(_MACHINES[theme])
+    pools, asked = _pools(random, theme)
+    dual = any(":" in pool.spec.cidr for pool in pools)
     return Plan(
         seed=seed,
         machines=machines,
-        skews_s=tuple(random.choice([0.0, 0.0, -50.0, 400.0]) for _ in range(machines)),
+        skews_s=tuple(random.choice([0.0, 0.0, -50.0, 90.0]) for _ in range(machines)),
         pools=pools,
         asked_pools=asked,
         families=((4,), (4, 6), (6,)) if dual else ((4,),),
@@ -132,11 +151,11 @@ def planned(seed: int) -> Plan:
     )
 
 
-def _pools(random: Random) -> tuple[tuple[IPPool, ...], tuple[tuple[str, ...], ...]]:
-    size, block = random.choice([(28, 30), (28, 30), (28, 29), (29, 30), (27, 29), (26, 28), (30, 30), (30, 32)])
+def _pools(random: Random, theme: str) -> tuple[tuple[IPPool, ...], tuple[tuple[str, ...], ...]]:
+    size, block = random.choice(_SIZES[theme == "claims"])
     pools = [_pool("a", f"10.65.0.0/{size}", block)]
     asked: list[tuple[str, ...]] = [()]
-    if random.random() < 0.4:
+    if random.random() < (0.8 if theme == "claims" else 0.4):
         pools.append(_pool("b", f"10.65.0.0/{size}", random.choice([29, 30, 31, 32]) if size < 29 else 30))
         asked += [("a",), ("b",), ("b", "a")]
     if random.random() < 0.3:

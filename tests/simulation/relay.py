@@ -19,6 +19,7 @@ from tests.simulation.machine import DONE, UNANSWERED, Machine
 from tests.simulation.process import Process
 
 _WAIT_S = {"DEL": 20.0, "STATUS": 2.0}
+_BESIDE = 0.2
 _WAIT_ELSE_S = 180.0
 """As `cni.__main__` and relay.c wait for an agent."""
 
@@ -29,7 +30,7 @@ async def call(machine: Machine, agent: Agent | None, request: Request) -> Outpu
         return UNANSWERED
     try:
         async with asyncio.timeout(_WAIT_S.get(request.command, _WAIT_ELSE_S)):
-            if agent is not None and agent.listening and not agent.process.dead:
+            if agent is not None and agent.listening and not agent.process.dead and not _refused(machine):
                 output = await machine.run(agent.process, agent.plugin, request)
                 if output is not UNANSWERED or request.command != "DEL" or not machine.on:
                     return output
@@ -43,6 +44,11 @@ async def call(machine: Machine, agent: Agent | None, request: Request) -> Outpu
         return await _alone(machine, request)
     machine.bury(request)
     return DONE
+
+
+def _refused(machine: Machine) -> bool:
+    """Whether an agent that runs takes no call just now, and the plugin does it beside it."""
+    return machine.habits.standalone and machine.random.random() < _BESIDE
 
 
 async def _alone(machine: Machine, request: Request) -> Output:

@@ -30,6 +30,9 @@ R = TypeVar("R", bound=Resource)
 T = TypeVar("T")
 
 
+_STALL_S = (60.0, 400.0)
+
+
 class Fate(Enum):
     """What becomes of a call."""
 
@@ -56,6 +59,8 @@ class Weather:
     """What a process had sent when it died is applied in that instant or never: nothing lands behind anybody."""
     watch_lag_s: float = 0.01
     """Mean."""
+    watch_stalls: float = 0.0
+    """Of how many batches the watch stands still for minutes and says nothing."""
     watch_breaks: float = 0.0
     """Of how many batches the watch breaks instead."""
 
@@ -84,6 +89,7 @@ class Server:
         self.calls = 0
         self._random = random
         self._trace = trace
+        self._awaited: dict[str, asyncio.Event] = {}
         self._cut: dict[str, int] = {}
         self._flying: dict[Process, dict[asyncio.TimerHandle, Callable[[], None]]] = {}
         """Writes that were sent and haven't arrived."""
@@ -110,9 +116,15 @@ class Server:
             self.on_write(Write("administrator", key, before, self.body(key)))
         return result
 
+    def asked(self, what: str) -> asyncio.Event:
+        """Set when somebody asks this next: for what is to happen at the worst moment."""
+        return self._awaited.setdefault(what, asyncio.Event())
+
     async def ask(self, connection: "Connection", what: str, work: Callable[[], Coroutine[Any, Any, T]], key: Key) -> T:
         """A call, by way of the network; `key` is that of a write."""
         self.calls += 1
+        if self._awaited.get(what):
+            self._awaited.pop(what).set()
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
         fate = self._fate(connection.place, writes=bool(key.kind))
@@ -188,6 +200,8 @@ class Server:
 
     def lag_s(self) -> float:
         """How far a watch is behind now."""
+        if self.weather.watch_stalls and self._random.random() < self.weather.watch_stalls:
+            return self._random.uniform(*_STALL_S)
         return self._random.expovariate(1 / self.weather.watch_lag_s)
 
     def breaks(self) -> bool:

@@ -24,9 +24,9 @@ from tests.simulation.trace import Trace
 
 GRACE_S = 120
 """Of reclaim, in every seed: short, so that a seed is."""
-_REST_S = 400.0
+_REST_S = 460.0
 """Virtual seconds within which everything has ended once nothing fails: an address is seen at every second look, forty
-seconds apart, a record without a link after the grace, and a block rests 300 s."""
+seconds apart, a record without a link after the grace, and a block rests 300 s by its node's clock."""
 _LAST_S = 120.0
 """Virtual seconds within which what an agent owes the store is paid."""
 _OPERATIONS_S = 5000.0
