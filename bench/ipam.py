@@ -8,7 +8,7 @@ For each store, in one run:
                     conflicts for each assign, and writes for each assign
     many blocks     one caller again, with 2,000 blocks of other nodes in the store
 Releases lie between the rounds and aren't timed; cooldown is zero so that blocks are used again. The records and
-locks of a node's handles are left out: this is about the store.
+locks of a node's handles are left out (the note of what was sent is in): this is about the store.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import gc
 import statistics
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from itertools import count
@@ -36,7 +36,7 @@ from datastore.store import Batch, Listing, Revision, Store, Where
 from datastore.urls import open_store
 from ipam.allocator import Allocator, Settings, Wanted
 from ipam.block import Held, Owner, new_block
-from ipam.handles import Handles
+from ipam.handles import Handles, Hold
 
 R = TypeVar("R", bound=Resource)
 POOL = "bench"
@@ -112,16 +112,24 @@ class Cluster:
     numbers: "count[int]" = field(default_factory=count)
     held: list[tuple[Allocator, Held]] = field(default_factory=list)
 
-    async def assign(self, node: int) -> float:
+    @asynccontextmanager
+    async def pods(self, many: int) -> AsyncIterator[list[tuple[int, Hold]]]:
+        """The numbers of so many new pods, with their handles, held."""
+        async with AsyncExitStack() as stack:
+            numbers = [next(self.numbers) for _ in range(many)]
+            yield [
+                (number, await stack.enter_async_context(self.handles.hold(f"podnet-{number:060x}-eth0")))
+                for number in numbers
+            ]
+
+    async def assign(self, node: int, number: int, hold: Hold) -> float:
         """One address for a new pod of a node; seconds."""
         allocator = self.allocators[node % len(self.allocators)]
-        number = next(self.numbers)
-        owner = Owner(f"podnet-{number:060x}-eth0", f"node-{node}", f"web-{number}", "shop", f"{number:032x}")
-        async with self.handles.hold(owner.handle) as hold:
-            began = asyncio.get_running_loop().time()
-            (held,) = await allocator.assign(owner, WANTED, hold)
-            took = asyncio.get_running_loop().time() - began
-            hold.settle()
+        owner = Owner(hold.handle, f"node-{node}", f"web-{number}", "shop", f"{number:032x}")
+        began = asyncio.get_running_loop().time()
+        (held,) = await allocator.assign(owner, WANTED, hold)
+        took = asyncio.get_running_loop().time() - began
+        hold.settle()
         self.held.append((allocator, held))
         return took
 
@@ -183,14 +191,14 @@ async def measured(name: str, url: str, rounds: int) -> Result:
 async def in_turn(one: Cluster, raw: Raw, runs: int, key: str = "one") -> tuple[list[float], list[float], bytes]:
     """Assigns and bare swaps of the same bytes, one after the other."""
     loop = asyncio.get_running_loop()
-    await one.assign(0)
+    await one_more(one)
     body = encode(one.store.last) if one.store.last is not None else b""
     await raw.put(key, body)
     assigns, swaps = [], []
     for number in range(runs):
         if number % 40 == 39:
             await one.free()
-        assigns.append(await one.assign(0))
+        assigns.append(await one_more(one))
         if one.store.last is not None:
             body = encode(one.store.last)
         began = loop.time()
@@ -238,17 +246,25 @@ def _told(rounds: Sequence[tuple[float, list[float], int, int]], assigns: int) -
     )
 
 
+async def one_more(one: Cluster) -> float:
+    """An address for one new pod on the only node; seconds."""
+    async with one.pods(1) as [(number, hold)]:
+        return await one.assign(0, number, hold)
+
+
 async def round_of(where: Cluster, number: int) -> tuple[float, list[float]]:
     """`EACH` assigns by each of some callers, caller i on node i: assigns a second, and each one's time."""
     loop = asyncio.get_running_loop()
 
-    async def caller(node: int) -> list[float]:
-        return [await where.assign(node) for _ in range(EACH)]
+    async def caller(node: int, pods: Sequence[tuple[int, Hold]]) -> list[float]:
+        return [await where.assign(node, number, hold) for number, hold in pods]
 
-    gc.collect()
-    began = loop.time()
-    times = await asyncio.gather(*(caller(node) for node in range(number)))
-    return number * EACH / (loop.time() - began), [one for each in times for one in each]
+    async with where.pods(number * EACH) as pods:
+        gc.collect()
+        began = loop.time()
+        times = await asyncio.gather(*(caller(node, pods[node::number]) for node in range(number)))
+        took = loop.time() - began
+    return number * EACH / took, [one for each in times for one in each]
 
 
 async def cluster(store: Store, folder: Path, nodes: int) -> Cluster:

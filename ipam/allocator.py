@@ -12,8 +12,9 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from datastore.resources.ipblock import Allocation, block_cidr
 from datastore.resources.ippool import IPPool
@@ -31,6 +32,7 @@ from ipam.pools import WORKLOAD, Asker, Catalogue, Pool
 from ipam.reserved import NOTHING, Reserved
 from ipam.settings import Settings as Settings
 
+T = TypeVar("T")
 IDLE_S = 300.0
 """How long a block must have been empty before it is given back."""
 
@@ -163,13 +165,14 @@ class Allocator:
             if again or _suits(one, wanted):
                 had.setdefault(one.address.version, one)
         pools = await self._eligible(wanted, [family for family in wanted.families if family not in had])
-        hold.intend()
-        await self.release(one for one in known if one.address.version not in had)
+        if known:
+            hold.intend()  # to write for it where nothing is sent that says so itself
+            await self.release(one for one in known if one.address.version not in had)
         tries = [
             self._assign_family(Request(owner, one, pools.get(one, ()), wanted.among.get(one), hold), wanted, had)
             for one in wanted.families
         ]
-        outcomes = await asyncio.gather(*tries, return_exceptions=True)
+        outcomes = await _outcomes(tries)
         failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         given = tuple(outcome for outcome in outcomes if isinstance(outcome, Held))
         self._tell()
@@ -205,7 +208,9 @@ class Allocator:
             StoreError, NotSettled: the store can't be used; try again later.
         """
         frees = [self._release_one(one, certain) for one in held]
-        outcomes = await asyncio.gather(*frees, return_exceptions=True)
+        if not frees:
+            return
+        outcomes = await _outcomes(frees)
         self._tell()
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -375,6 +380,16 @@ def _eligible(
         if not found[family]:
             raise OutsidePools(str(among))
     return found
+
+
+async def _outcomes(tries: Sequence[Coroutine[object, object, T]]) -> Sequence[T | BaseException]:
+    """What all of them end with; a lone one, as most are, without a task of its own."""
+    if len(tries) != 1:
+        return await asyncio.gather(*tries, return_exceptions=True)
+    try:
+        return [await tries[0]]
+    except Exception as error:  # told to the caller, as gather tells it
+        return [error]
 
 
 def _found(allocation_id: str, block: Block | None) -> Held:

@@ -19,9 +19,10 @@ After pycalico's AllocationBlock, whose ideas these are (one key, one CAS, ordin
 """
 
 from collections.abc import Iterator, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from itertools import chain
+from itertools import chain, islice
+from operator import itemgetter
 
 import msgspec
 
@@ -41,6 +42,7 @@ from ipam.errors import BlockFull, Frozen
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 NO_ORDINALS: Set[int] = frozenset()
+_released_at = itemgetter(1)
 _NEVER = 0.0
 """The release time of addresses that were passed over: by any cooldown they are free."""
 
@@ -153,7 +155,8 @@ class Block:
 
     def address_of(self, ordinal: int) -> Address:
         """The address at an ordinal."""
-        return self.network.network_address + ordinal
+        start = int(self.network.network_address) + ordinal
+        return IPv4Address(start) if self.network.version == 4 else IPv6Address(start)
 
     def has_room(
         self,
@@ -170,10 +173,13 @@ class Block:
         fresh = self.network.num_addresses - spec.fresh
         if reserved:
             fresh -= sum(1 for ordinal in reserved if ordinal >= spec.fresh)
-        if fresh > after:
+        wanted = after + 1 - fresh
+        if wanted <= 0:
             return True
-        cool = (1 for ordinal, at in spec.released if _cool(at, now, cooldown_s) and ordinal not in reserved)
-        return fresh + sum(cool) > after
+        if wanted > len(spec.released):
+            return False
+        cool = (1 for ordinal, at in spec.released if at + cooldown_s <= now and ordinal not in reserved)
+        return sum(islice(cool, wanted)) == wanted
 
     def cools_at(self, cooldown_s: float, reserved: Set[int] = NO_ORDINALS) -> float | None:
         """When the first of the released ones has cooled; None where there is none."""
@@ -215,7 +221,7 @@ class Block:
             fresh = ordinal + 1
         allocations = {**spec.allocations, str(ordinal): _allocation(owner, allocation_id, now)}
         changed = self._with(allocations=allocations, released=_not_ahead(released, now), fresh=fresh)
-        return changed, replace(changed.held(ordinal), fresh=fresh > spec.fresh)
+        return changed, Held(self.name, ordinal, allocation_id, self.address_of(ordinal), fresh > spec.fresh)
 
     def _open_to(self, among: Among, now: float, cooldown_s: float, reserved: Set[int]) -> Iterator[int]:
         """The ordinals that may be given to who wants one of `among`, in the order of giving.
@@ -280,8 +286,10 @@ class Block:
 
     def of_id(self, allocation_id: str) -> Held | None:
         """The allocation that carries an id, if it is here."""
-        owned = self.record.spec.allocations.items()
-        return next((self.held(int(key)) for key, found in owned if found.id == allocation_id), None)
+        for key, found in self.record.spec.allocations.items():
+            if found.id == allocation_id:
+                return self.held(int(key))
+        return None
 
     def idle_since(self) -> float:
         """When the last address was released, or the block claimed; only meaningful while it is empty."""
@@ -291,7 +299,7 @@ class Block:
     def not_ahead(self, now: float) -> "Block":
         """The block with times that lie ahead of `now` put back to it: they are of clocks that went ahead."""
         spec = self.record.spec
-        if spec.claimed_at <= now and all(at <= now for _, at in spec.released):
+        if spec.claimed_at <= now and not _some_ahead(spec.released, now):
             return self
         return self._with(claimed_at=min(spec.claimed_at, now), released=_not_ahead(spec.released, now))
 
@@ -350,4 +358,10 @@ def _cool(released_at: float, now: float, cooldown_s: float) -> bool:
 
 def _not_ahead(released: tuple[tuple[int, float], ...], now: float) -> tuple[tuple[int, float], ...]:
     """Release times by a clock that was ahead count as now, so that such an address cools like any other."""
+    if not _some_ahead(released, now):
+        return released
     return tuple((ordinal, min(at, now)) for ordinal, at in released)
+
+
+def _some_ahead(released: tuple[tuple[int, float], ...], now: float) -> bool:
+    return max(map(_released_at, released), default=_NEVER) > now

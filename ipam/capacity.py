@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_network
-from pathlib import Path
 from typing import TypeVar
 
 from datastore.memory import MemoryStore
@@ -205,7 +204,7 @@ class _Simulation:
         number, self._started = self._started, self._started + 1
         owner = Owner(f"podnet:c{number}:eth0", f"node-{place}", f"pod-{number}", "simulated")
         labels = self._plan.namespace_labels[number % len(self._plan.namespace_labels)]
-        hold = Hold(owner.handle, null, Path(os.devnull), uncertain=False)
+        hold = Hold(owner.handle, null, os.devnull, 0)
         writes, reads = self._store.writes, self._store.reads
         held: tuple[Held, ...] = ()
         try:

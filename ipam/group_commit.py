@@ -99,6 +99,7 @@ class BlockWriter:
         self.name = block.name
         self._waiting: list[_Member] = []
         self._flying: list[_Member] = []
+        self._moving = 0
         self._task: asyncio.Task[None] | None = None
         self.block: Block | None = block.not_ahead(clock())
         """The mirror: the block as last written or read; None once it is known to be gone."""
@@ -113,7 +114,7 @@ class BlockWriter:
     @property
     def waiting(self) -> int:
         """Changes not written yet that will take an address, for choosing another block before this one is full."""
-        return sum(member.change.moves for member in self._waiting + self._flying)
+        return self._moving
 
     async def submit(self, change: Change) -> Block | None:
         """Apply a change and wait until it is in the store; gives the block with it, None if the block is gone.
@@ -127,9 +128,10 @@ class BlockWriter:
         """
         member = _Member(change)
         self._waiting.append(member)
+        self._moving += change.moves
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
-        return await asyncio.shield(member.outcome)
+        return await member.outcome  # a caller that is cancelled cancels this future, for which nobody else waits
 
     def see(self, block: Block | None) -> None:
         """The block as it was just written or read."""
@@ -146,6 +148,7 @@ class BlockWriter:
             except Exception as error:  # every member must be told something, or its caller waits for ever
                 for member in self._flying:
                     member.fail(error)
+            self._moving -= sum(member.change.moves for member in self._flying)
             self._flying = []
             if self.version == version:
                 self._on_change(self)  # those who waited don't wait any more
@@ -185,6 +188,8 @@ class BlockWriter:
                 self._tell(batch, self.block)
                 return
             batch, lost_at = await self._read_again(batch, lost_at)
+            if not batch:
+                return  # at once: who was sent back chooses by what was just read, as long as it is so
             await self._pause(pause_s)
             pause_s = min(pause_s * 2, 1.0)
         for member in batch:

@@ -20,7 +20,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,30 +69,33 @@ def is_held(lock: Path) -> bool:
 class Hold:
     """A handle, held."""
 
-    def __init__(self, handle: str, fd: int, path: Path, uncertain: bool) -> None:
+    def __init__(self, handle: str, fd: int, path: str, size: int) -> None:
         self.handle = handle
-        self.uncertain = uncertain
+        self.uncertain = size > 0
         """An earlier holder left with a write in flight, or died: look up by a fresh list."""
         self._fd = fd
         self._path = path
-        self._intent = uncertain
+        self._intent = self.uncertain
+        self._size = size
+        """Of the intent, in bytes: nobody else writes it while it is held."""
 
     def intend(self) -> None:
         """Note that a write for this handle is about to be sent."""
         if not self._intent:
-            os.pwrite(self._fd, self.handle.encode(), 0)
+            self._size = os.pwrite(self._fd, self.handle.encode(), 0)
             self._intent = True
 
     def sending(self, block: str, allocation_id: str) -> None:
         """Note where a write that is about to be sent will put an address, and under which id."""
-        self.intend()
-        os.pwrite(self._fd, f"\n{block} {allocation_id}".encode(), os.fstat(self._fd).st_size)
+        before = "" if self._intent else self.handle
+        self._size = os.pwrite(self._fd, f"{before}\n{block} {allocation_id}".encode(), self._size) + self._size
+        self._intent = True
 
     def sent(self) -> tuple[tuple[str, str], ...]:
         """(block, allocation id) of every write that this and earlier holders sent and didn't settle."""
         if not self._intent:
             return ()
-        lines = os.pread(self._fd, os.fstat(self._fd).st_size, 0).decode(errors="replace").split("\n")[1:]
+        lines = os.pread(self._fd, self._size, 0).decode(errors="replace").split("\n")[1:]
         return tuple((block, text) for block, _, text in (line.partition(" ") for line in lines) if text)
 
     def settle(self) -> None:
@@ -102,7 +105,8 @@ class Hold:
     def leave(self) -> None:
         """Let the next holder in; `Handles.hold` calls it."""
         if not self._intent:
-            self._path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(self._path)
         os.close(self._fd)
 
 
@@ -134,15 +138,15 @@ class Handles:
         row.users += 1
         try:
             wait_s = self._wait_s if wait_s is None else wait_s
-            async with asyncio.timeout(wait_s) as limit, row.lock:
-                limit.reschedule(None)
+            await _take(row, handle, wait_s)
+            try:
                 hold = await self._lock_file(handle, wait_s)
                 try:
                     yield hold
                 finally:
                     hold.leave()
-        except TimeoutError:
-            raise HandleBusy(handle) from None
+            finally:
+                row.lock.release()
         finally:
             row.users -= 1
             if not row.users:
@@ -162,7 +166,7 @@ class Handles:
                 continue
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not _is_at(fd, path):
+                if not _is_at(os.fstat(fd), path):
                     continue
                 handle = handle_in(os.pread(fd, os.fstat(fd).st_size, 0))
                 if handle:
@@ -186,13 +190,14 @@ class Handles:
         return lock_of(self._folder, handle)
 
     async def _lock_file(self, handle: str, wait_s: float) -> Hold:
-        path = self._path(handle)
+        path = f"{self._folder}/{lock_name(handle)}"  # a Path costs as much as the calls below
         for _ in range(int(wait_s / _POLL_S) + 1):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _is_at(fd, path):
-                    return Hold(handle, fd, path, uncertain=os.fstat(fd).st_size > 0)
+                here = os.fstat(fd)
+                if _is_at(here, path):
+                    return Hold(handle, fd, path, here.st_size)
             except BlockingIOError:
                 await asyncio.sleep(_POLL_S)
             except BaseException:
@@ -202,10 +207,20 @@ class Handles:
         raise HandleBusy(handle)
 
 
-def _is_at(fd: int, path: Path) -> bool:
+async def _take(row: _Row, handle: str, wait_s: float) -> None:
+    if not row.lock.locked():
+        await row.lock.acquire()  # which doesn't wait, and so needs no timer
+        return
+    try:
+        async with asyncio.timeout(wait_s):
+            await row.lock.acquire()
+    except TimeoutError:
+        raise HandleBusy(handle) from None
+
+
+def _is_at(here: os.stat_result, path: Path | str) -> bool:
     try:
         there = os.stat(path)
     except FileNotFoundError:
         return False
-    here = os.fstat(fd)
     return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)

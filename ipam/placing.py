@@ -100,7 +100,7 @@ class Placer:
             waits -= 1
             await self._pause(pause_s)
             pause_s *= 2
-        raise self._refusal(request, await self._block_of(request))
+        raise self._refusal(request, await self._block_of(request), _OUTRUN)
 
     async def check_room(self, request: Request) -> None:
         """Return if an address could be given now; the store is asked only where this node is full.
@@ -212,12 +212,12 @@ class Placer:
         cell = cell_of(request.among.ranges[0].network)
         return next((block for block in await self._mirror.list_cell(cell) if address in block.network), None)
 
-    def _refusal(self, request: Request, block: Block | None) -> AddressTaken | NoAddress:
+    def _refusal(self, request: Request, block: Block | None, why: str = "") -> AddressTaken | NoAddress:
         limit = f"this node has its {self.settings.max_blocks} IPv{request.family} blocks (maxBlocksPerNode)"
         limit = limit if self._at_limit(request.family) else ""
         address = request.only
         if address is None:
-            return NoAddress(request.family, tuple(pool.name for pool in request.pools), limit)
+            return NoAddress(request.family, tuple(pool.name for pool in request.pools), limit or why)
         if block is None:
             return AddressTaken(str(address), f"lies in no block, and none can be made for it: {limit or _CROWDED}")
         found = block.record.spec.allocations.get(str(int(address) - int(block.network.network_address)))
@@ -234,9 +234,10 @@ class Placer:
             return f"{where}, which is still being made; try again"
         if not self._mirror.is_mine(block) and not self._lends():
             return f"{where}, and strict affinity lets no other node have some of it"
-        return f"{where}, where others were quicker {_TRIES} times; try again"
+        return f"{where}, where {_OUTRUN}"
 
 
+_OUTRUN = f"others were quicker {_TRIES} times; try again"
 _CROWDED = "blocks of other sizes are in its place"
 
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import msgspec
 
@@ -61,8 +61,6 @@ class Allocation(Value, frozen=True, kw_only=True):
             raise names.invalid("since", self.since, "is no Unix time")
 
 
-# Each assignment checks its whole block, of which one allocation is new: 2 us for each of them without the cache.
-@lru_cache(maxsize=4096)
 def _check_owner(allocation_id: str, node: str, pod: str, namespace: str) -> None:
     if len(allocation_id) != _ID_DIGITS or allocation_id.strip("0123456789abcdef"):
         raise names.invalid("id", allocation_id, "is no allocation id (16 hex digits)")
@@ -128,16 +126,23 @@ class IPBlockSpec(Value, frozen=True, kw_only=True):
             raise names.invalid("fresh", self.fresh, f"is outside a block of {place.size}")
         if self.allocations and not self.ready:
             raise Invalid("allocations", "an unready block has none")
-        self._check_released(self._check_allocations())
-        self._check_history(place.size)
+        before = _JUDGED.get(self.cidr, _NEVER_JUDGED)
+        self._check_released(self._check_allocations(before.allocations))
+        if self.history is not before.history:
+            self._check_history(place.size)
+        if len(_JUDGED) >= _BLOCKS_REMEMBERED:
+            _JUDGED.clear()
+        _JUDGED[self.cidr] = _Judged(self.allocations, self.history)
 
-    def _check_allocations(self) -> set[int]:
+    def _check_allocations(self, judged: Mapping[str, Allocation]) -> set[int]:
         taken: set[int] = set()
         for text, allocation in self.allocations.items():
             ordinal = _ORDINALS.get(text, self.fresh)
             if ordinal >= self.fresh:
                 raise names.invalid("allocations", text, f"is no ordinal below fresh ({self.fresh})")
             taken.add(ordinal)
+            if judged.get(text) is allocation:
+                continue
             try:
                 allocation.check()
             except Invalid as error:
@@ -145,6 +150,10 @@ class IPBlockSpec(Value, frozen=True, kw_only=True):
         return taken
 
     def _check_released(self, taken: set[int]) -> None:
+        ordinals = [ordinal for ordinal, _ in self.released]
+        distinct = len(taken.union(ordinals)) == len(taken) + len(ordinals)
+        if distinct and all(0 <= ordinal < self.fresh and 0 <= at < math.inf for ordinal, at in self.released):
+            return
         for index, (ordinal, at) in enumerate(self.released):
             if not 0 <= ordinal < self.fresh:
                 raise names.invalid(f"released[{index}]", ordinal, f"is no ordinal below fresh ({self.fresh})")
@@ -162,6 +171,18 @@ class IPBlockSpec(Value, frozen=True, kw_only=True):
                 raise names.invalid(f"history[{index}].ordinal", past.ordinal, f"is outside a block of {size}")
             if not 0 <= past.since <= past.until < math.inf:
                 raise names.invalid(f"history[{index}].until", past.until, "is no Unix time from since on")
+
+
+class _Judged(NamedTuple):
+    allocations: Mapping[str, Allocation]
+    history: tuple[Past, ...]
+
+
+_BLOCKS_REMEMBERED = 1024
+_NEVER_JUDGED = _Judged({}, ())
+_JUDGED: dict[str, _Judged] = {}
+"""What was found in order, by CIDR. Values are frozen, so who meets the same one again needn't look: each assignment
+checks its whole block, of which one allocation is new."""
 
 
 class IPBlock(Resource, frozen=True, kw_only=True):

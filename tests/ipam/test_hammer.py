@@ -63,7 +63,7 @@ class Workers:
         return subprocess.Popen([sys.executable, "-m", "tests.ipam.hammer", *arguments])
 
     def run(self, chance: random.Random) -> None:
-        """Until all are done, killing one each second that has got on since it was started, else none would ever end."""
+        """Until all are done; each second one is killed that has got on since it was started, else none would end."""
         while True:
             limit = time.monotonic() + EACH_S
             while time.monotonic() < limit and self._alive():

@@ -72,6 +72,7 @@ class Busy:
             async with here.handles.hold(handle) as hold:
                 (held,) = await here.allocator.assign(owner, Wanted((4,)), hold)
                 written = await self.store.create(_endpoint(pod, number, here.name, held))
+                await asyncio.sleep(0.01)  # a writer that never rests would let no other in, in lockstep as all are
                 await asyncio.gather(here.allocator.release([held]), self.store.delete(written))
                 hold.settle()
             async with self.moved_on:

@@ -6,6 +6,7 @@ dead one's locks are let go as the kernel does it, its intents left.
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TypeVar
@@ -90,19 +91,23 @@ class MortalHandles(Handles):
     async def _lock_file(self, handle: str, wait_s: float) -> Hold:
         self._hand.check()
         hold = await super()._lock_file(handle, wait_s)
-        return MortalHold(handle, hold._fd, hold._path, hold.uncertain, self._hand)
+        return MortalHold(handle, hold._fd, hold._path, hold._size, self._hand)
 
 
 class MortalHold(Hold):
     """A handle, held by a process that may die."""
 
-    def __init__(self, handle: str, fd: int, path: Path, uncertain: bool, hand: Hand) -> None:
-        super().__init__(handle, fd, path, uncertain)
+    def __init__(self, handle: str, fd: int, path: str, size: int, hand: Hand) -> None:
+        super().__init__(handle, fd, path, size)
         self._hand = hand
 
     def intend(self) -> None:
         """See `Hold.intend`."""
         self._hand.change(super().intend)
+
+    def sending(self, block: str, allocation_id: str) -> None:
+        """See `Hold.sending`."""
+        self._hand.change(partial(super().sending, block, allocation_id))
 
     def leave(self) -> None:
         """See `Hold.leave`; of a dead process the kernel closes the file and does nothing else."""

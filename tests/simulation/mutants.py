@@ -152,6 +152,10 @@ class _NoLock(Hold):
         pass
 
 
+def _not_noted(*_: object) -> None:
+    pass
+
+
 async def _nothing(*_: object, **__: object) -> None:
     pass
 
@@ -200,7 +204,9 @@ MUTANTS: Mapping[str, Mutant] = {
     "a handle has the same allocation id each time": _all(
         _replaced(placing, "Assign", _assign_with_one_id), _replaced(allocator, "Adopt", _adopt_with_one_id)
     ),
-    "no intent is written": _replaced(MortalHold, "intend", lambda self: None),
+    "no intent is written": _all(
+        _replaced(MortalHold, "intend", _not_noted), _replaced(MortalHold, "sending", _not_noted)
+    ),
     "two may hold a handle": _replaced(MortalHandles, "hold", _hold_beside_others),
     "an ADD doesn't finish the removal that is owed": _replaced(attach, "settle", _nothing),
     "an ADD that died is left as it is": _replaced(upkeep, "undo_incomplete", _none),
