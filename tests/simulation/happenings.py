@@ -267,7 +267,9 @@ class Happenings:
             await asyncio.sleep(self.random.expovariate(1 / 30.0))
             if runtime.retired:
                 return
-            runtime.disown()
+            for one in self.world.runtimes:
+                if one.machine.node == machine.node:  # a rival for the name lives on the same addresses' Node
+                    one.disown()
             self.world.declare_dead(runtime)
             if self.random.random() < 0.5:
                 runtime.retired = True
