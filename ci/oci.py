@@ -14,6 +14,7 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 """What Go, and so OCI, calls machines."""
@@ -113,13 +114,15 @@ def _add(out: tarfile.TarFile, name: str, member: Member) -> None:
         case Link():
             made.type, made.mode, made.linkname = tarfile.SYMTYPE, 0o777, member.target
             out.addfile(made)
-        case File(content=bytes(content)):
-            made.mode, made.size = member.mode, len(content)
-            out.addfile(made, io.BytesIO(content))
-        case File(content=Path() as source):
-            with source.open("rb") as file:
-                made.mode, made.size = member.mode, source.stat().st_size
+        case File():
+            with _opened(member.content) as file:
+                made.mode, made.size = member.mode, file.seek(0, io.SEEK_END)
+                file.seek(0)
                 out.addfile(made, file)
+
+
+def _opened(content: bytes | Path) -> BinaryIO:
+    return io.BytesIO(content) if isinstance(content, bytes) else content.open("rb")
 
 
 def _file_blob(path: Path) -> _Blob:
