@@ -25,6 +25,13 @@ _GROUPS: Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]] = {
             "check": ("ctl.host_check:check", "What no pod needs: links, routes, set members, files, addresses."),
         },
     ),
+    "node": (
+        "What a node of Kubernetes has of ours.",
+        {
+            "install": ("ctl.node_install:install", "Copy the plugin's programs into the runtime's folder."),
+            "cleanup": ("ctl.node_cleanup:cleanup_command", "Remove everything of ours from this node."),
+        },
+    ),
     "lab": (
         "A cluster on this machine: nodes are network namespaces.",
         {
