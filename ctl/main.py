@@ -14,6 +14,7 @@ _COMMANDS = {
     "apply": ("ctl.apply:apply", "Create or update objects from files."),
     "delete": ("ctl.apply:delete", "Delete objects, by file or by kind and name."),
     "get": ("ctl.get:get", "Show objects."),
+    "status": ("ctl.status.command:status", "How the cluster is, and what to do about what is wrong."),
     "demo": ("ctl.demo:demo", "A three-node cluster, pods, policies and probes, and away again."),
 }
 _GROUPS: Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]] = {
@@ -124,7 +125,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(told(lambda: run(arguments)))
 
 
-def run(arguments: list[str] | None) -> int:
+def run(arguments: list[str] | None, program: str = "tortiectl") -> int:
     """Run one command; gives its exit status, and raises what `failures` tells."""
-    result: Any = root().main(args=arguments, prog_name="tortiectl", standalone_mode=False)
+    result: Any = root().main(args=arguments, prog_name=program, standalone_mode=False)
     return result if isinstance(result, int) else 0
