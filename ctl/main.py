@@ -33,6 +33,14 @@ _GROUPS: Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]] = {
             "cleanup": ("ctl.node_cleanup:cleanup_command", "Remove everything of ours from this node."),
         },
     ),
+    "connectivity": (
+        "Whether pods reach each other.",
+        {
+            "test": ("ctl.connectivity.command:test", "Try it with pods on every node, and remove them again."),
+            "serve": ("ctl.connectivity.inside:serve", "What the test's servers run."),
+            "probe": ("ctl.connectivity.inside:probe", "What the test's clients run."),
+        },
+    ),
     "lab": (
         "A cluster on this machine: nodes are network namespaces.",
         {

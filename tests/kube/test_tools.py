@@ -1,6 +1,9 @@
 """status, connectivity test and sysdump on a real API server; kubelets are played where one is needed."""
 
 import json
+import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,13 +13,17 @@ import msgspec
 import pytest
 
 from ctl import kubectl
+from ctl.connectivity import run as connectivity
 from ctl.failures import told
 from ctl.installation import Meta
 from datastore.errors import Forbidden
 from datastore.kubernetes import requests as api
 from datastore.kubernetes.address import KubernetesAddress
 from tests.ctl.conftest import Ctl, Said
+from tests.host import BIN
 from tests.kube.apiserver import ADMIN_TOKEN, NOBODY_TOKEN, ApiServer
+from tests.kube.kubelet import always_open, playing
+from tests.kube.server import wait_for
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -154,3 +161,55 @@ def test_waiting_ends_when_all_is_well(installed: ApiServer, tool: Ctl) -> None:
     assert said.status == 0, said.out
     assert "all is well" in said.out
     assert "programmed on 1 of 1 nodes" in said.out
+
+
+# connectivity test
+
+
+def test_a_network_that_works_passes_and_nothing_of_the_test_stays(
+    installed: ApiServer, tool: Ctl, tmp_path: Path
+) -> None:
+    kube_node(installed, "n3", ready=True)
+    with playing(installed) as kubelet:
+        said = tool("connectivity", "test", "-o", "json", "--junit", "report.xml")
+    assert said.status == 0, said.out + said.err
+    found = json.loads(said.out)
+    assert found["failed"] == 0
+    assert found["passed"] > 20
+    skipped = [one["reason"] for one in found["cases"] if one["outcome"] == "skipped"]
+    assert skipped == ["there is no Service kube-system/kube-dns"]
+    assert "node n2 is left out, it isn't Ready: cni not initialized" in said.err
+    assert "from localhost/tortie:dev" in said.err
+    assert "<testsuites" in (tmp_path / "report.xml").read_text()
+    assert len(kubelet.seen) == 1
+    assert namespaces_left(installed) == []
+
+
+def test_a_network_without_policies_fails_with_what_was_heard(installed: ApiServer, tool: Ctl) -> None:
+    with playing(installed, always_open):
+        said = tool("connectivity", "test", "--namespace-prefix", "tortie-test-x")
+    assert said.status == 1
+    assert "failed: client on n1 doesn't reach the pod on its own node" in said.out
+    assert "was open, expected silent" in said.out
+    assert namespaces_left(installed) == []
+
+
+def test_an_image_that_isnt_there_is_told_soon(
+    installed: ApiServer, tool: Ctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connectivity, "_HOPELESS_S", 0.0)
+    with playing(installed, waits="ErrImagePull"):
+        said = tool("connectivity", "test", "--image", "nosuch", "--timeout", "60")
+    assert said.status == 1
+    assert "the server on n1 starts: container main waits: ErrImagePull no such image" in said.out
+    assert namespaces_left(installed) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda one: one.name)
+def test_an_interrupted_test_cleans_up_too(installed: ApiServer, config: Path, number: signal.Signals) -> None:
+    command = (str(BIN / "kubectl-tortie"), "connectivity", "test", "--kubeconfig", str(config), "--image", "i")
+    with playing(installed, waits="ContainerCreating") as kubelet, subprocess.Popen(command, env=os.environ) as one:
+        wait_for("the test's namespace", lambda: bool(kubelet.seen))
+        one.send_signal(number)
+        assert one.wait(60) == 130
+        assert namespaces_left(installed) == []
