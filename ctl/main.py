@@ -15,6 +15,7 @@ _COMMANDS = {
     "delete": ("ctl.apply:delete", "Delete objects, by file or by kind and name."),
     "get": ("ctl.get:get", "Show objects."),
     "status": ("ctl.status.command:status", "How the cluster is, and what to do about what is wrong."),
+    "sysdump": ("ctl.sysdump.command:sysdump", "An archive for whoever helps, without secrets."),
     "demo": ("ctl.demo:demo", "A three-node cluster, pods, policies and probes, and away again."),
 }
 _GROUPS: Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]] = {

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -213,3 +214,34 @@ def test_an_interrupted_test_cleans_up_too(installed: ApiServer, config: Path, n
         one.send_signal(number)
         assert one.wait(60) == 130
         assert namespaces_left(installed) == []
+
+
+# sysdump
+
+
+def test_an_archive_has_objects_and_events_and_no_secret(installed: ApiServer, tool: Ctl, tmp_path: Path) -> None:
+    secret = {"metadata": {"name": "s"}, "stringData": {"password": HUSH}}
+    installed.ask("POST", f"/api/v1/namespaces/{SYSTEM}/secrets", secret)
+    event = {
+        "metadata": {"name": "e.1", "namespace": SYSTEM},
+        "involvedObject": {"kind": "Pod", "namespace": SYSTEM, "name": "tortie-agent-2"},
+        "type": "Warning",
+        "reason": "Failed",
+        "message": f"pulling https://me:{HUSH}@registry/tortie failed",
+    }
+    installed.ask("DELETE", f"/api/v1/namespaces/{SYSTEM}/events")
+    installed.make(f"/api/v1/namespaces/{SYSTEM}/events", event)
+    said = tool("sysdump", "--output", "dump.tar.gz")
+    assert said.status == 0, said.err
+    contents = {}
+    with tarfile.open(tmp_path / "dump.tar.gz") as archive:
+        for name in archive.getnames():
+            file = archive.extractfile(name)
+            contents[name.partition("/")[2]] = file.read().decode() if file else ""
+    assert next(iter(contents)) == "SUMMARY.txt"
+    assert "the agent of n2 isn't ready" in contents["SUMMARY.txt"]
+    assert "Failed: pulling https://REDACTED@registry/tortie failed" in contents["SUMMARY.txt"]
+    assert '"TORTIE_NODE"' in contents[f"{SYSTEM}/pods.json"]
+    assert "10.65.0.0/16" in contents["objects/ippools.tortie.dev.json"]
+    assert "logs/tortie-agent-1/agent.log" in said.err  # there is no kubelet to ask
+    assert HUSH not in "".join(contents.values())
