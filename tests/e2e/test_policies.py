@@ -33,10 +33,10 @@ class Shop:
 
     def until(self, friend: str, stranger: str, visitor: str) -> None:
         """Wait until each meets this at the database."""
-        wanted = {self.friend: friend, self.stranger: stranger, self.visitor: visitor}
+        wanted = ((self.friend, friend), (self.stranger, stranger), (self.visitor, visitor))
         eventually(
-            f"{[(who.name, heard) for who, heard in wanted.items()]}",
-            lambda: all(self.heard(who) == heard for who, heard in wanted.items()),
+            f"{[(who.name, heard) for who, heard in wanted]}",
+            lambda: all(self.heard(who) == heard for who, heard in wanted),
         )
 
 
