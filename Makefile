@@ -1,6 +1,7 @@
 # make         what there is
 # make demo    a three-node cluster on this machine: pods, policies, traffic tried and explained, and away again
 # make test    every test this machine can run
+# make e2e     tests on whole Kubernetes clusters (as root; sh ci/peers.sh plugins kubernetes brings what they need)
 # make lint    style, types and the direction of imports
 # make relay   build/cni/tortie and tortie-ipam, the CNI plugin that a runtime executes
 # make image   build/image/tortie.tar, the image that Kubernetes runs, made without a registry
@@ -12,7 +13,7 @@ SHELL := /bin/sh
 export PATH := $(PATH):/usr/sbin:/sbin
 KUBECTL ?= $(or $(shell command -v kubectl),$(firstword $(wildcard /var/cache/tortie/kubernetes-*/kubectl)))
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint relay bench lock simulate image manifests
+.PHONY: help demo test e2e lint relay bench lock simulate image manifests
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -35,6 +36,9 @@ demo: .venv/.ready relay
 
 test: .venv/.ready relay
 	@sh ci/test.sh
+
+e2e: .venv/.ready relay image
+	@WITHOUT_COVERAGE=1 sh ci/test.sh tests/e2e --durations=15
 
 lint: .venv/.ready
 	@.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy && .venv/bin/lint-imports
