@@ -37,7 +37,7 @@ demo: .venv/.ready relay
 test: .venv/.ready relay
 	@sh ci/test.sh
 
-e2e: .venv/.ready relay
+e2e: .venv/.ready relay image
 	@WITHOUT_COVERAGE=1 sh ci/test.sh tests/e2e --durations=15
 
 lint: .venv/.ready

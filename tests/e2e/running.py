@@ -3,6 +3,7 @@
 `kubectl exec` would show the same and take half a second of a processor for each; a test or two do it that way too.
 """
 
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -38,7 +39,9 @@ class Place:
         return self.machine.inside(lambda: _get(f"http://{host}:{port}{path}"), self.pid)
 
     def hears(self, address: str, port: int = PORT, protocol: str = "TCP", seconds: float = 1.0) -> str:
-        """What a connection meets: open, closed (packets pass) or silent."""
+        """What a connection meets: open, closed (packets pass) or silent. By UDP agnhost is asked."""
+        if protocol == "UDP":
+            return self.machine.inside(lambda: _echo(address, port, seconds), self.pid)
         return self.machine.inside(lambda: probe(address, port, protocol, seconds), self.pid)
 
 
@@ -97,6 +100,19 @@ def reaches(place: Place, address: str, port: int = PORT) -> bool:
         return bool(place.fetch(address, port))
     except OSError:
         return False
+
+
+def _echo(address: str, port: int, seconds: float) -> str:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.settimeout(seconds)
+        try:
+            asking.connect((address, port))
+            asking.send(b"echo tortie")
+            return "open" if asking.recv(100).strip() == b"tortie" else "silent"
+        except ConnectionRefusedError:
+            return "closed"
+        except OSError:
+            return "silent"
 
 
 def _get(url: str) -> str:

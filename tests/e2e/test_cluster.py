@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e import sixty
 from tests.e2e.documents import PORT, agnhost, apply, deployment, service
+from tests.e2e.measured import Measured
 from tests.e2e.running import Running, all_running, eventually, outside, reaches
 from tests.kube.whole import cgroups, reference
 from tests.kube.whole.cluster import Cluster
@@ -58,6 +60,14 @@ def test_exec_and_logs_go_by_the_apiserver_to_the_kubelet(bare: Cluster, web: li
     said = bare.kubectl("exec", web[0].name, "--", "curl", "-s", f"http://{web[-1].address}:{PORT}/hostname")
     assert said == web[-1].name
     assert "Started HTTP server" in bare.kubectl("logs", web[0].name)
+
+
+def test_sixty_pods_start(bare: Cluster, web: list[Running], measured: Measured) -> None:
+    sixty.make(bare)
+    pods, measured.reference_s = sixty.up(bare)
+    assert len({pod["status"]["podIP"] for pod in pods}) == sixty.SIXTY
+    sixty.scale(bare, 0)
+    sixty.until_gone(bare)
 
 
 def test_kube_proxy_changes_to_nftables(bare: Cluster, web: list[Running]) -> None:

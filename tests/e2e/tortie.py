@@ -2,9 +2,9 @@
 
 import time
 from dataclasses import dataclass
+from http import HTTPStatus
 from ipaddress import ip_network
 
-from tests.e2e.documents import apply
 from tests.host import ROOT
 from tests.kube.server import wait_for
 from tests.kube.whole.api import Document
@@ -21,12 +21,7 @@ GRACE_S = 10
 _NOT_OURS = ("KUBE", "kubernetes", " ACCEPT [")
 """kube-proxy's and the kubelet's chains, and built-in ones, which come with the first rule of a table."""
 _BLOCKS = "/apis/tortie.dev/v1/ipblocks"
-_CONFIGURATION = {
-    "apiVersion": "tortie.dev/v1",
-    "kind": "ClusterConfiguration",
-    "metadata": {"name": "default"},
-    "spec": {"reclaimGraceSeconds": GRACE_S, "cooldownSeconds": 1},
-}
+_CONFIGURATION = "/apis/tortie.dev/v1/clusterconfigurations/default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +57,8 @@ def install(cluster: Cluster) -> Installed:
     seconds = time.monotonic() - began
     cluster.kubectl("-n", NAMESPACE, "rollout", "status", f"daemonset/{AGENT}", "--timeout=120s")
     cluster.kubectl("-n", NAMESPACE, "rollout", "status", f"deployment/{CONTROLLER}", "--timeout=120s")
-    apply(cluster, _CONFIGURATION)
+    wait_for("the defaults", lambda: cluster.api.ask("GET", _CONFIGURATION)[0] == HTTPStatus.OK)
+    cluster.api.merge(_CONFIGURATION, {"spec": {"reclaimGraceSeconds": GRACE_S, "cooldownSeconds": 1}})
     return Installed(cluster, before, seconds, traces_before)
 
 

@@ -59,6 +59,7 @@ class Cluster:
         names = tuple(f"node-{number}" for number in range(1, size + 1))
         self._credentials = credentials.make(self.folder / "pki", names)
         self.fabric = Fabric(Machine("fabric", self.folder / "fabric"), self._credentials, self.folder)
+        self._departed: tuple[Node, ...] = ()
         self.nodes = tuple(
             Node(
                 Machine(name, self.folder / name),
@@ -122,7 +123,7 @@ class Cluster:
 
     @property
     def machines(self) -> tuple[Machine, ...]:
-        return (*(node.machine for node in self.nodes), self.fabric.machine)
+        return (*(node.machine for node in (*self.nodes, *self._departed)), self.fabric.machine)
 
     @property
     def kubeconfig(self) -> Path:
@@ -133,6 +134,14 @@ class Cluster:
         """By its number, from 1, or its name."""
         name = f"node-{which}" if isinstance(which, int) else which
         return next(node for node in self.nodes if node.name == name)
+
+    def cut_off(self, name: str) -> None:
+        """The end of a node's machine, as by a power cut; the API isn't told."""
+        gone = self.node(name)
+        self.fabric.leave(name)
+        gone.machine.end()
+        self.nodes = tuple(node for node in self.nodes if node is not gone)
+        self._departed += (gone,)
 
     def load(self, archive: Path) -> None:
         """An image, for every node."""

@@ -17,6 +17,8 @@ from ci import oci
 from tests.kube.programs import AGNHOST, KUBERNETES
 
 BUSYBOX_PROGRAM = Path("/usr/bin/busybox")
+SHELL = Path("/usr/bin/dash")
+"""Busybox' would run its own nc and ip, whatever PATH says."""
 TOOLS = (Path("/usr/bin/curl"), Path("/usr/bin/nc"), Path("/usr/sbin/ip"))
 """Debian's; busybox has no curl, and other options for the others."""
 PAUSE = "localhost/pause:1"
@@ -71,9 +73,11 @@ def _busybox() -> Iterator[oci.Member]:
 def _agnhost() -> Iterator[oci.Member]:
     yield from _busybox()
     yield oci.File("agnhost", AGNHOST)
+    yield oci.File("bin/sh", SHELL)
     for tool in TOOLS:
         yield oci.File(f"usr/local/bin/{tool.name}", tool.resolve())
-        yield from (oci.File(path, Path(path).resolve()) for path in _libraries(tool))
+    for program in (SHELL, *TOOLS):
+        yield from (oci.File(path, Path(path).resolve()) for path in _libraries(program))
 
 
 def _libraries(program: Path) -> Iterator[str]:
