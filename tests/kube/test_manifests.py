@@ -8,13 +8,17 @@ import pytest
 import yaml
 
 from cni import conflist
+from tests.host import ROOT
 from tests.kube.apiserver import ADMIN_TOKEN
 from tests.kube.cluster import control_plane, kubectl
 from tests.kube.installed import MANIFESTS, NAMESPACE, installed
 from tests.kube.programs import needs_kubernetes
+from tests.pages import blocks
 
 Document = dict[str, Any]
 BASE = MANIFESTS / "base"
+LOOKS = ("get ippools", "get nodes.tortie.dev", "get tortie", "explain ippool.spec")
+"""In the page's order: kubectl learns of a new category by being asked for a new kind."""
 MAX_BYTES = 60_000
 """An annotation holds what `kubectl apply` applied last, and may have 256 KiB altogether."""
 
@@ -67,7 +71,7 @@ def test_everything_applies_and_applying_again_changes_nothing() -> None:
 
 
 @needs_kubernetes
-@pytest.mark.parametrize("what", ["overlays/etcd", "overlays/k3s"])
+@pytest.mark.parametrize("what", ["overlays/etcd", "overlays/k3s", "cleanup"])
 def test_an_overlay_applies(what: str) -> None:
     kubectl(config(), "apply", "--server-side", "--dry-run=server", "-k", MANIFESTS / what)
 
@@ -76,6 +80,25 @@ def test_an_overlay_applies(what: str) -> None:
 def test_install_yaml_applies_without_server_side_too() -> None:
     said = kubectl(config(), "apply", "--dry-run=server", "-f", MANIFESTS / "install.yaml")
     assert "Error" not in said.stderr
+
+
+@needs_kubernetes
+@pytest.mark.parametrize("block", range(len(blocks("kubernetes.md", "yaml"))))
+def test_what_the_page_has_in_yaml_is_taken(block: int, tmp_path: Path) -> None:
+    text = blocks("kubernetes.md", "yaml")[block]
+    if "kind: Kustomization" in text:
+        assert set(yaml.safe_load(text)) == {"apiVersion", "kind", "resources", "images"}
+        return
+    (tmp_path / "page.yaml").write_text(text)
+    kubectl(config(), "apply", "--dry-run=server", "-f", tmp_path / "page.yaml")
+
+
+@needs_kubernetes
+@pytest.mark.parametrize("command", LOOKS)
+def test_what_the_page_looks_with_answers(command: str) -> None:
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    assert f"kubectl {command}" in page
+    kubectl(config(), *command.split())
 
 
 @needs_kubernetes
@@ -145,6 +168,18 @@ def test_each_program_is_probed_and_has_resources(name: str) -> None:
     assert {"cpu", "memory"} == set(container["resources"]["requests"])
     port = container["args"][container["args"].index("--http") + 1]
     assert container["ports"] == [{"name": "http", "containerPort": int(port.removeprefix(":"))}]
+
+
+def test_the_cleanup_has_what_the_agent_had_and_no_token() -> None:
+    (found,) = documents((MANIFESTS / "cleanup" / "cleanup.yaml").read_text())
+    spec, agent = found["spec"]["template"]["spec"], workload("tortie-agent")[0]
+    assert not spec["automountServiceAccountToken"]
+    volumes = {volume["name"]: volume for volume in agent["volumes"] if volume["name"] != "conflist"}
+    assert {volume["name"]: volume for volume in spec["volumes"]} == volumes
+    (cleanup,) = spec["initContainers"]
+    held = {**agent["containers"][0]["securityContext"]}
+    assert cleanup["securityContext"] == held
+    assert (spec["tolerations"], spec["hostNetwork"]) == (agent["tolerations"], True)
 
 
 def test_the_conflist_says_what_host_init_would_write() -> None:

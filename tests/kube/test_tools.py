@@ -24,6 +24,7 @@ from tests.ctl.conftest import Ctl, Said
 from tests.host import BIN
 from tests.kube.apiserver import ADMIN_TOKEN, NOBODY_TOKEN, ApiServer
 from tests.kube.kubelet import always_open, playing
+from tests.kube.programs import KUBECTL
 from tests.kube.server import wait_for
 
 
@@ -68,7 +69,8 @@ def installed(server: ApiServer) -> Iterator[ApiServer]:
     daemonset = {"metadata": {"name": "tortie-agent"}, "spec": spec}
     server.make(f"/apis/apps/v1/namespaces/{SYSTEM}/daemonsets", daemonset)
     agent_pod(server, "tortie-agent-1", "n1", {"conditions": [{"type": "Ready", "status": "True"}], "phase": "Running"})
-    waits = {"name": "agent", "state": {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}}
+    waiting = {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}
+    waits: dict[str, Any] = {"name": "agent", "state": waiting}
     waits |= {"image": "", "imageID": "", "ready": False, "restartCount": 0}
     agent_pod(server, "tortie-agent-2", "n2", {"phase": "Pending", "containerStatuses": [waits]})
     server.make("/apis/tortie.dev/v1/nodes", our_node("n1"))
@@ -162,6 +164,14 @@ def test_waiting_ends_when_all_is_well(installed: ApiServer, tool: Ctl) -> None:
     assert said.status == 0, said.out
     assert "all is well" in said.out
     assert "programmed on 1 of 1 nodes" in said.out
+
+
+def test_kubectl_finds_the_plugin_and_hands_its_flags_on(installed: ApiServer, config: Path) -> None:
+    command = (str(KUBECTL), "tortie", "status", "--kubeconfig", str(config), "-o", "json")
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1, done.stderr
+    assert [one["name"] for one in json.loads(done.stdout)["nodes"]] == ["n1", "n2"]
 
 
 # connectivity test
