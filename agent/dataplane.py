@@ -8,7 +8,7 @@ that nobody knows: the next one reads it back and compares (`plan.of_difference`
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from agent.plan import TABLES, Plan, of_changes, of_difference
@@ -40,6 +40,10 @@ class Dataplane:
         self.started = False
         self.failure = ""
         """What the kernel said to the last change that it refused; empty once it is as desired again."""
+        self.succeeded_at = 0.0
+        """When the kernel last was as desired, in seconds since 1970; 0 before."""
+        self.on_applied: Callable[[float, bool], None] = lambda seconds, ok: None
+        """Told of each change of the kernel: how long it took, and whether it was taken."""
         self._compiler = compiler
         self._iptables = iptables
         self._ipset = ipset
@@ -66,6 +70,7 @@ class Dataplane:
         if not self.started:
             return
         await self._applying.acquire()
+        began = time.perf_counter()
         if self._unknown:
             await self._alone(self._compare())
             return
@@ -76,9 +81,12 @@ class Dataplane:
         except BaseException as error:
             self._unknown, self.failure = True, str(error)
             self._applying.release()
+            self._tell(began, ok=False)
             raise
         if plan.few_members:
             self._applying.release()
+            if plan:
+                self._tell(began, ok=True)
         else:
             await self._alone(self._carry_out(plan))
 
@@ -96,15 +104,21 @@ class Dataplane:
 
         A thread can't be stopped half-way: whoever came after it would compare with a kernel that still changes.
         """
-        task = asyncio.ensure_future(work)
-        task.add_done_callback(self._end)
+        task, began = asyncio.ensure_future(work), time.perf_counter()
+        task.add_done_callback(lambda done: self._end(done, began))
         return await asyncio.shield(task)
 
-    def _end(self, task: asyncio.Task[Any]) -> None:
+    def _end(self, task: asyncio.Task[Any], began: float) -> None:
         self._applying.release()
         if not task.cancelled():
             failure = task.exception()  # seen: there may be nobody left to tell
             self.failure = str(failure) if failure is not None else ""
+            self._tell(began, ok=failure is None)
+
+    def _tell(self, began: float, *, ok: bool) -> None:
+        if ok:
+            self.succeeded_at = time.time()
+        self.on_applied(time.perf_counter() - began, ok)
 
     async def _compare(self, *, first: bool = False) -> tuple[str, ...]:
         self._unknown = True

@@ -121,6 +121,11 @@ class Compiler:
         del self._nodes[name]
 
     @property
+    def policies(self) -> int:
+        """How many policies are in force."""
+        return len(self._policies)
+
+    @property
     def desired(self) -> Desired:
         """What the kernel should hold now."""
         self._settle()

@@ -69,11 +69,19 @@ class ApiServer:
         """Where it serves."""
         return f"https://127.0.0.1:{self.port}"
 
-    def ask(self, verb: str, path: str, sent: object = None, *, token: str = ADMIN_TOKEN) -> tuple[int, Any]:
+    def ask(
+        self,
+        verb: str,
+        path: str,
+        sent: object = None,
+        *,
+        token: str = ADMIN_TOKEN,
+        content: str = "application/json",
+    ) -> tuple[int, Any]:
         """A request past the driver: the status and the decoded answer."""
         connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=_ANSWER_S, context=self._tls())
         try:
-            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+            headers = {"Authorization": f"Bearer {token}", "Content-Type": content}
             connection.request(verb, path, json.dumps(sent) if sent is not None else None, headers)
             answer = connection.getresponse()
             body = answer.read()
