@@ -17,7 +17,7 @@ from kernel.errors import CommandFailed, KernelError
 from kernel.ipset import ActualSet, Ipset
 from kernel.iptables import ActualTable, Iptables
 from kernel.sets import SetName
-from kernel.tables import Family, Table
+from kernel.tables import Family, Table, TableName
 from policy.compiler import Compiler
 from policy.desired import Changes, TableKey
 
@@ -152,8 +152,21 @@ class Dataplane:
     # In a thread: nothing below looks at the compiler.
 
     def _read(self) -> Snapshot:
-        tables = {(family, table): self._iptables.read(family, table) for table in TABLES for family in Family}
+        tables = {(family, table): self._table(family, table) for table in TABLES for family in Family}
         return self._ipset.read(), tables
+
+    def _table(self, family: Family, table: TableName) -> ActualTable:
+        """What of a table is ours. A kernel without nat has nothing of ours there; who needs it finds out on writing.
+
+        Raises:
+            CommandFailed: it can't be read.
+        """
+        try:
+            return self._iptables.read(family, table)
+        except CommandFailed:
+            if table is TableName.NAT:
+                return ActualTable()
+            raise
 
     def _apply(self, plan: Plan, tables: Mapping[TableKey, Table]) -> None:
         self._ipset.create(plan.new_sets)
@@ -162,6 +175,8 @@ class Dataplane:
             self._iptables.restore(family, text)
         if plan.hooks:
             self._install(tables)
+        for family, text in plan.removals:
+            self._iptables.restore(family, text)
         if plan.moves:
             time.sleep(_BETWEEN_SETS_S)
         self._ipset.change((), plan.removed)
@@ -172,8 +187,8 @@ class Dataplane:
         """Jumps from the kernel's own chains, table by table, each after its chains were read back whole."""
         for table in TABLES:
             for family in Family:
-                wanted = desired[family, table]
-                actual = self._iptables.read(family, table)
+                wanted = desired.get((family, table), Table())
+                actual = self._table(family, table)
                 found = difference(wanted, actual)
                 if found.changed:
                     names = ", ".join(chain.name for chain in found.changed)

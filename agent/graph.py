@@ -7,6 +7,7 @@ understood keeps its last form that could.)
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from ipaddress import ip_network
 from typing import TypeVar
 
 from agent.endpoints import endpoint_key, endpoint_of_record
@@ -118,6 +119,8 @@ class Graph:
                     self.compiler.set_node(resource.name, node_addresses(resource))
                 case IPPool():
                     self.pools[resource.name] = resource
+                    network = ip_network(resource.spec.cidr)
+                    self.compiler.set_pool(resource.name, network, nat=resource.spec.nat_outgoing)
                 case IPReservation():
                     self.reservations[resource.name] = resource
                 case ClusterConfiguration():
@@ -164,6 +167,7 @@ class Graph:
             self.compiler.remove_node(gone.name)
         elif kind is IPPool:
             self.pools.pop(gone.name, None)
+            self.compiler.remove_pool(gone.name)
         elif kind is IPReservation:
             self.reservations.pop(gone.name, None)
         elif kind is ClusterConfiguration:
