@@ -277,6 +277,7 @@ class Agent:
         self._stack.push_async_callback(server.close)
         self._plugin.not_ready = ""
         self._serves.set()
+        self._on_graph_change()  # its Node may have been deleted since it was claimed, and nothing else may change
         await pay_once(self._node, self._tombstones)  # left while the socket was being made
 
     # Keeping up

@@ -37,11 +37,14 @@ def _etcd(folder: Path, version: str) -> Iterator[str]:
 
 @contextmanager
 def _kubernetes(folder: Path) -> Iterator[str]:
+    from tests.kube.apiserver import ADMIN_TOKEN
     from tests.kube.cluster import ControlPlane
 
     plane = ControlPlane(folder)
     try:
-        yield f"kubernetes://{plane.cached.kubeconfig(folder / 'kubeconfig')}?qps=0"
+        # The bare swaps are of ConfigMaps, which none of our programs may write.
+        config = plane.cached.kubeconfig(folder / "kubeconfig", {"token": ADMIN_TOKEN})
+        yield f"kubernetes://{config}?qps=0"
     finally:
         plane.stop()
 

@@ -111,7 +111,7 @@ for what in "$@"; do
         build_from etcd go.etcd.io/etcd/server/v3 etcd=go.etcd.io/etcd/server/v3
         ;;
     kubernetes)
-        packages openssl containerd runc busybox-static iproute2 ipset curl netcat-openbsd
+        packages openssl containerd runc busybox-static iproute2 iptables nftables ipset curl netcat-openbsd
         build_from etcd go.etcd.io/etcd/server/v3 etcd=go.etcd.io/etcd/server/v3
         # shellcheck disable=SC2046  # a list of packages
         build_from kubernetes k8s.io/kubernetes agnhost=k8s.io/kubernetes/test/images/agnhost $(

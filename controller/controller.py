@@ -13,6 +13,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
+from controller import defaults
 from controller.leader import Election, Timing
 from controller.options import Options
 from controller.pools import tell_usage
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 LOOK_S = 30.0
 """Between looks; with a short grace three to a grace, for looks further apart than the grace begin anew."""
 _PORTION_S = 1.0
+_AGAIN_S = 2.0
+"""After the datastore refused what a new cluster begins with."""
 _REMEMBERED = 50
 """Lines of what was done that a status tells."""
 
@@ -85,6 +88,7 @@ class Controller:
     async def _work(self) -> None:
         """What the leader does, until it is cancelled."""
         self._view, self._syncs = View(), []
+        await self._begin()
         reclaim = DepartedReclaim(self._store, tell=self._tell)
         self._syncs = [KindSync(self._store, kind, *self._view.told(kind)) for kind in WATCHED]
         try:
@@ -97,6 +101,19 @@ class Controller:
                     await self._pause()
         finally:
             self._view, self._syncs = View(), []
+
+    async def _begin(self) -> None:
+        """Give a new cluster what it begins with, as soon as the datastore takes it."""
+        while True:
+            try:
+                for line in await defaults.make(self._store, self._options.defaults):
+                    self._tell(line)
+                self._failure = ""
+                return
+            except StoreError as error:
+                self._failure = str(error)
+                log.warning("what a new cluster begins with can't be made now: %s", error)
+                await asyncio.sleep(_AGAIN_S)
 
     async def _pause(self) -> None:
         """Wait for the next look, in portions: the grace may become shorter meanwhile."""

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from controller import defaults
 from datastore.errors import Invalid
 from datastore.resources import names
+from datastore.resources.value import Resource
 
 DEFAULT_STATE = Path("/var/lib/tortie")
 DEFAULT_NAMESPACE = "kube-system"
@@ -29,6 +31,8 @@ class Options:
     namespace: str
     state: Path
     log_level: str
+    defaults: tuple[Resource, ...] = ()
+    """What a new cluster begins with."""
 
     @property
     def control(self) -> Path:
@@ -59,6 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--identity", default="", metavar="NAME", help="in the Lease (default: the host's and more)")
     parser.add_argument("--state", type=Path, default=DEFAULT_STATE, help=f"folder of {SOCKET}, where tools ask")
     parser.add_argument("--lease-namespace", default=DEFAULT_NAMESPACE, metavar="NAMESPACE", help="where the Lease is")
+    parser.add_argument(
+        "--defaults", type=Path, metavar="FILE", help="pools and settings that a new cluster begins with"
+    )
     parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
     return parser
 
@@ -72,4 +79,11 @@ def _checked(given: argparse.Namespace) -> Options:
     state = given.state.absolute()
     if len(str(state / SOCKET).encode()) > _SOCKET_MAX:
         raise Invalid("--state", f"{state / SOCKET} is too long for a unix socket ({_SOCKET_MAX} bytes)")
-    return Options(given.datastore, identity, given.lease_namespace, state, given.log_level.upper())
+    return Options(
+        given.datastore,
+        identity,
+        given.lease_namespace,
+        state,
+        given.log_level.upper(),
+        defaults.read(given.defaults) if given.defaults is not None else (),
+    )

@@ -129,6 +129,11 @@ class Held:
     fresh: bool = field(default=False, compare=False)
     """Just assigned, and never anybody else's: no flow of an earlier owner can be left."""
 
+    def is_in(self, block: "Block") -> bool:
+        """Whether a block has this very allocation."""
+        there = block.record.spec.allocations.get(str(self.ordinal))
+        return there is not None and there.id == self.id and block.name == self.block
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -209,19 +214,28 @@ class Block:
         if among is not None:
             ordinal = next(self._open_to(among, now, cooldown_s, reserved), None)
         else:
-            unused = (one for one in range(fresh, self.network.num_addresses) if one not in reserved)
-            cool = (one for one, at in released if _cool(at, now, cooldown_s) and one not in reserved)
-            ordinal = next(chain(unused, cool), None)
+            ordinal = self._next(now, cooldown_s, reserved)
         if ordinal is None:
             raise BlockFull(self.network)
         if ordinal < fresh:
-            released = tuple(one for one in released if one[0] != ordinal)
+            place = next(place for place, one in enumerate(released) if one[0] == ordinal)
+            released = released[:place] + released[place + 1 :]
         else:
             released = (*((one, _NEVER) for one in range(fresh, ordinal)), *released)
             fresh = ordinal + 1
         allocations = {**spec.allocations, str(ordinal): _allocation(owner, allocation_id, now)}
         changed = self._with(allocations=allocations, released=_not_ahead(released, now), fresh=fresh)
         return changed, Held(self.name, ordinal, allocation_id, self.address_of(ordinal), fresh > spec.fresh)
+
+    def _next(self, now: float, cooldown_s: float, reserved: Set[int]) -> int | None:
+        """The ordinal whose turn it is, of those that anybody may be given."""
+        for ordinal in range(self.record.spec.fresh, self.network.num_addresses):
+            if ordinal not in reserved:
+                return ordinal
+        for ordinal, at in self.record.spec.released:
+            if at + cooldown_s <= now and ordinal not in reserved:
+                return ordinal
+        return None
 
     def _open_to(self, among: Among, now: float, cooldown_s: float, reserved: Set[int]) -> Iterator[int]:
         """The ordinals that may be given to who wants one of `among`, in the order of giving.

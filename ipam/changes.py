@@ -1,6 +1,6 @@
 """The three changes of a block, as members of a group commit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ipam.block import Among, Block, Held, Owner
 from ipam.group_commit import Moved
@@ -23,8 +23,8 @@ class Assign:
     """What limits the choice; None: any address will do."""
     reserved: Reserved = NOTHING
     """What isn't given to who doesn't ask for just that."""
-    fresh: bool = False
-    """Said by the last `apply`: the address was never anybody's before."""
+    held: Held | None = None
+    """What the last `apply` gave."""
 
     @property
     def moves(self) -> bool:
@@ -46,9 +46,16 @@ class Assign:
                 raise Moved(block.name)
             block = block.made_ready()
         ordinals = self.reserved.ordinals(block.network)
-        changed, held = block.assign(self.owner, self.id, self.now, self.cooldown_s, self.among, ordinals)
-        self.fresh = held.fresh
+        changed, self.held = block.assign(self.owner, self.id, self.now, self.cooldown_s, self.among, ordinals)
         return changed
+
+    def given(self, block: Block) -> Held | None:
+        """The address, as a block has it that this was applied to and written; None if it isn't there."""
+        held = self.held
+        if held is not None and held.is_in(block):
+            return held
+        found = block.of_id(self.id)
+        return replace(found, fresh=held is not None and held.fresh) if found is not None else None
 
     def is_in(self, block: Block) -> bool:
         """See `Change.is_in`."""

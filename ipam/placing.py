@@ -14,7 +14,7 @@ would read every block of them. What is freed meanwhile has to cool anyway.
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from datastore.resources.ipblock import Allocation, cell_of
 from ipam.block import Address, Among, Block, Held, Network, Owner
@@ -199,10 +199,10 @@ class Placer:
         if request.hold is not None:
             request.hold.sending(writer.name, change.id)
         block = await writer.submit(change)
-        held = block.of_id(change.id) if block is not None else None
+        held = change.given(block) if block is not None else None
         if held is None:
             raise Moved(writer.name)
-        return replace(held, fresh=change.fresh)
+        return held
 
     async def _block_of(self, request: Request) -> Block | None:
         """The block that has the only address asked for, as a fresh list shows it."""

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,12 @@ def say(host: Host, *, nat: bool, disabled: bool = False) -> None:
     host.apply(*({**pool(name, cidr), "spec": {"cidr": cidr, **spec}} for name, cidr in POOLS.items()))
 
 
+def eventually_seen(asking: Namespace, expected: list[str]) -> None:
+    limit = time.monotonic() + 30
+    while (found := [seen_as(asking, address) for address in OUTSIDE]) != expected:
+        assert time.monotonic() < limit, found
+
+
 def add(host: Host, container: str) -> tuple[Namespace, list[str]]:
     where = host.pod()
     said = host.call("ADD", CONFIG, container, where.path)
@@ -73,7 +80,7 @@ def test_pods_leave_with_their_nodes_address_and_meet_each_other_with_their_own(
         with answering(host.outside), answering(other), answering(host.namespace):
             assert [seen_as(asking, address) for address in OUTSIDE] == ["", ""]
             say(host, nat=True)
-            assert [seen_as(asking, address) for address in OUTSIDE] == ["172.30.0.1", "fd30::1"]
+            eventually_seen(asking, ["172.30.0.1", "fd30::1"])
             assert [seen_as(asking, address) for address in others] == own
             assert [seen_as(asking, address) for address in ("172.30.0.1", "fd30::1")] == own
             assert [seen_as(host.namespace, address) for address in OUTSIDE] == ["172.30.0.1", "fd30::1"]
@@ -81,6 +88,8 @@ def test_pods_leave_with_their_nodes_address_and_meet_each_other_with_their_own(
             assert [seen_as(asking, address) for address in others] == own
             assert [seen_as(asking, address) for address in OUTSIDE] == ["172.30.0.1", "fd30::1"]
             say(host, nat=False)
-            assert [seen_as(asking, address) for address in OUTSIDE] == ["", ""]
-            assert "TORTIE" not in host.namespace.run(f"iptables-{backend}-save", "-t", "nat")
+            eventually_seen(asking, ["", ""])
+            limit = time.monotonic() + 30
+            while "TORTIE" in host.namespace.run(f"iptables-{backend}-save", "-t", "nat"):
+                assert time.monotonic() < limit
         assert host.status()["repairs"] == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 _CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 _EXTENSIONS = (
-    "extendedKeyUsage=serverAuth,clientAuth\nkeyUsage=digitalSignature\nsubjectAltName=DNS:localhost,IP:127.0.0.1\n"
+    "extendedKeyUsage=serverAuth,clientAuth\nkeyUsage=digitalSignature\nsubjectAltName=DNS:localhost,IP:127.0.0.1"
 )
 
 
@@ -39,10 +39,10 @@ class Certs:
         """The private key to `certificate`."""
         return self.folder / f"{name}.key"
 
-    def issue(self, name: str, subject: str) -> None:
-        """A certificate for `subject` (/O=group/CN=user), signed by the CA."""
+    def issue(self, name: str, subject: str, *alternatives: str) -> None:
+        """A certificate for `subject` (/O=group/CN=user), and for more names such as IP:10.0.0.1, signed by the CA."""
         request, extensions = self.folder / f"{name}.csr", self.folder / f"{name}.ext"
-        extensions.write_text(_EXTENSIONS)
+        extensions.write_text(",".join((_EXTENSIONS, *alternatives)) + "\n")
         _openssl("req", *_CURVE, "-subj", subject, "-keyout", self.key(name), "-out", request)
         _openssl(
             *("x509", "-req", "-days", "2", "-CAcreateserial", "-in", request, "-out", self.certificate(name)),
@@ -50,8 +50,8 @@ class Certs:
         )
 
 
-def make(folder: Path) -> Certs:
-    """Certificates in a new folder."""
+def make(folder: Path, *alternatives: str) -> Certs:
+    """Certificates in a new folder; the server's is for this machine, and for what else it is to be called."""
     folder.mkdir(parents=True)
     certs = Certs(folder)
     subject = ("-subj", "/CN=tests")
@@ -60,7 +60,7 @@ def make(folder: Path) -> Certs:
     _openssl(*("req", "-x509", *_CURVE, *subject, *use, "-keyout", folder / "ca.key", "-out", certs.authority))
     _openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-out", certs.token_key)
     _openssl("pkey", "-in", certs.token_key, "-pubout", "-out", certs.token_public_key)
-    certs.issue("apiserver", "/CN=kube-apiserver")
+    certs.issue("apiserver", "/CN=kube-apiserver", *alternatives)
     return certs
 
 

@@ -19,6 +19,11 @@ def _version() -> str:
 KUBERNETES = CACHE.expanduser() / f"kubernetes-{_version()}"
 APISERVER = KUBERNETES / "kube-apiserver"
 KUBECTL = KUBERNETES / "kubectl"
+CONTROLLER_MANAGER = KUBERNETES / "kube-controller-manager"
+SCHEDULER = KUBERNETES / "kube-scheduler"
+KUBELET = KUBERNETES / "kubelet"
+PROXY = KUBERNETES / "kube-proxy"
+AGNHOST = KUBERNETES / "agnhost"
 ETCD = VERSIONS["etcd"]
 
 

@@ -86,6 +86,7 @@ class Agent:
             KindSync(store, NodeResource, self._nodes_listed, self._nodes_changed),
         ]
         self._allocator.on_change = self._node_object.soon
+        self._node_is_lost = False
 
     def start(self) -> None:
         """Begin."""
@@ -122,6 +123,8 @@ class Agent:
         self.process.start(keep_regaining(self._node, self._node_object), vital=True)
         self.listening = True
         self.plugin.not_ready = ""
+        if self._node_is_lost:
+            self._node_object.lost()
         await upkeep.pay_once(self._node, self._tombstones)
 
     async def _become_part_of_the_cluster(self) -> None:
@@ -204,8 +207,10 @@ class Agent:
 
     def _nodes_changed(self, changes: Sequence[NodeResource | Gone]) -> None:
         for change in changes:
-            lost = isinstance(change, Gone) or change.spec.machine != self.machine.identity
-            if change.name == self.machine.node and lost and not self.plugin.not_ready:
+            if change.name != self.machine.node:
+                continue
+            self._node_is_lost = isinstance(change, Gone) or change.spec.machine != self.machine.identity
+            if self._node_is_lost and not self.plugin.not_ready:
                 self._node_object.lost()
 
 

@@ -168,7 +168,9 @@ class Happenings:
         if (found := self._some_pod()) is not None:
             runtime, pod = found
             path = runtime.machine.state / "attachments" / f"{lock_name(pod.handle)}.json"
-            if self.world.judge.of(pod.handle) and not pod.on_link and not pod.calls:
+            routed = {str(address) for address in runtime.machine.kernel.routes}
+            # Who lost both record and route can't be told from one that went.
+            if routed.issuperset(self.world.judge.of(pod.handle) or [""]) and not pod.on_link and not pod.calls:
                 runtime.kill_agent()
                 pod.recorded = False
                 path.unlink(missing_ok=True)
@@ -177,7 +179,8 @@ class Happenings:
     def _lose_routes(self) -> None:
         """Somebody flushes a machine's routes, and nobody puts them back for long."""
         runtime = self._some()
-        runtime.machine.kernel.routes.clear()
+        if all(pod.recorded for pod in runtime.pods.values()):
+            runtime.machine.kernel.routes.clear()
 
     # The rest
 

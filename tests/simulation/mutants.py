@@ -51,8 +51,7 @@ def _all(*mutants: Mutant) -> Mutant:
 def _anybody_opens(self: changes.Assign, block: Block) -> Block:
     if not block.record.spec.ready:
         block = block.made_ready()
-    changed, held = block.assign(self.owner, self.id, self.now, self.cooldown_s, self.among)
-    self.fresh = held.fresh
+    changed, self.held = block.assign(self.owner, self.id, self.now, self.cooldown_s, self.among)
     return changed
 
 

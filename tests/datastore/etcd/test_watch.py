@@ -332,6 +332,30 @@ async def test_fragments_count_when_they_are_whole(liar: Liar, deceived: Store) 
     ] * 2
 
 
+async def test_what_a_header_says_of_later_revisions_isnt_taken_for_told(liar: Liar, deceived: Store) -> None:
+    """While a server catches up its headers are ahead of its events: whoever goes on after a header misses some."""
+    told: list[int] = []
+
+    def cut_short(response: WatchResponse) -> tuple[WatchResponse, ...]:
+        if not response.events:
+            return (response,)
+        liar.tell = lambda response: (response,)
+        first = WatchResponse()
+        first.CopyFrom(response)
+        del first.events[1:]
+        told.append(first.events[0].kv.mod_revision)
+        assert first.header.revision > told[0]
+        return (first, WatchResponse(canceled=True, header=response.header))
+
+    liar.tell = cut_short
+    revision = (await deceived.list(WorkloadEndpoint)).revision
+    for name in ("a", "b", "c"):
+        await deceived.create(endpoint(name))
+    async with aclosing(deceived.watch(WorkloadEndpoint, revision)) as watch:
+        assert len((await anext(watch)).changes) == 3
+    assert liar.watches[1].create_request.start_revision == told[0] + 1
+
+
 async def test_a_watch_that_the_server_keeps_ending_is_unavailable(liar: Liar, deceived: Store) -> None:
     liar.tell = lambda response: (WatchResponse(header=response.header, canceled=True, cancel_reason="whatever"),)
     revision = (await deceived.list(WorkloadEndpoint)).revision

@@ -1,0 +1,23 @@
+"""Uninstalled as the documentation says: nodes are NotReady again, and as they were before."""
+
+from tests.e2e.running import eventually
+from tests.e2e.tortie import MANIFESTS, NAMESPACE, Installed, traces
+from tests.host import BIN
+from tests.kube.whole.cluster import Cluster
+
+
+def test_nodes_are_as_they_were(cluster: Cluster, installed: Installed) -> None:
+    cluster.kubectl("delete", "deployments,pods,services,networkpolicies", "--all", "--wait")
+    cluster.kubectl("delete", "-k", MANIFESTS, "--ignore-not-found", "--wait")
+    assert cluster.api.ask("GET", f"/api/v1/namespaces/{NAMESPACE}")[0] == 404
+    for node in cluster.nodes:
+        planned = node.run(BIN / "tortiectl", "node", "cleanup", "--dry-run")
+        assert planned
+        node.run(BIN / "tortiectl", "node", "cleanup")
+        now, before = traces(node), installed.traces_before[node.name]
+        assert sorted(now - before) == []
+        assert sorted(before - now) == []
+
+
+def test_nodes_are_not_ready_without_a_network(cluster: Cluster) -> None:
+    eventually("nodes are NotReady", lambda: not cluster.ready_nodes(), 60.0)

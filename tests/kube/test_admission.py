@@ -1,0 +1,204 @@
+"""What the API server lets an agent change: what is its own node's, by the node that its token names."""
+
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.kube.apiserver import ADMIN_TOKEN, ApiServer
+from tests.kube.installed import BLOCKS, agent, installed, unbound
+from tests.kube.programs import needs_kubernetes
+from tests.kube.server import wait_for
+
+pytestmark = needs_kubernetes
+
+Document = dict[str, Any]
+PODS = "/api/v1/namespaces/shop/pods"
+CONFIGURATIONS = "/apis/tortie.dev/v1/clusterconfigurations"
+CONTENT = "application/merge-patch+json"
+
+
+@pytest.fixture
+def server() -> Iterator[ApiServer]:
+    """The cluster, without blocks, and with nodes that may borrow."""
+    found = installed()
+    for path in (BLOCKS, "/apis/tortie.dev/v1/nodes", CONFIGURATIONS, f"{PODS}?gracePeriodSeconds=0"):
+        assert found.ask("DELETE", path)[0] == 200
+    yield found
+    found.ask("DELETE", CONFIGURATIONS)
+
+
+def block(node: str, **spec: object) -> Document:
+    known = {"cidr": "10.65.0.64/26", "pool": "p", "cell": "10.65.0.0/20", "node": node, "ready": True, "fresh": 3}
+    labels = {f"node.index.tortie.dev/{node}": ""}
+    return {
+        "apiVersion": "tortie.dev/v1",
+        "kind": "IPBlock",
+        "metadata": {"name": "10-65-0-64-26", "labels": labels},
+        "spec": {**known, **spec},
+    }
+
+
+def owner(node: str) -> Document:
+    return {"handle": f"podnet:{secrets.token_hex(4)}:eth0", "id": secrets.token_hex(8), "node": node}
+
+
+def made(server: ApiServer, document: Document) -> Document:
+    found: Document = server.make(BLOCKS, document)
+    return found
+
+
+def put(server: ApiServer, document: Document, node: str) -> tuple[int, Document]:
+    return server.ask("PUT", f"{BLOCKS}/{document['metadata']['name']}", document, token=agent(server, node))
+
+
+def refused(answer: tuple[int, Document], *words: str) -> None:
+    status, said = answer
+    assert status == 403, said
+    assert all(word in said["message"] for word in words), said["message"]
+
+
+def test_an_agent_makes_changes_and_deletes_blocks_of_its_node(server: ApiServer) -> None:
+    token = agent(server, "n1")
+    status, found = server.ask("POST", BLOCKS, block("n1"), token=token)
+    assert status == 201, found
+    found["spec"]["allocations"] = {"0": owner("n1")}
+    status, found = put(server, found, "n1")
+    assert status == 200, found
+    assert server.ask("DELETE", f"{BLOCKS}/10-65-0-64-26", token=token)[0] == 200
+
+
+def test_another_nodes_block_can_be_neither_made_nor_deleted(server: ApiServer) -> None:
+    token = agent(server, "n1")
+    refused(server.ask("POST", BLOCKS, block("n2"), token=token), "of node n2", "runs on node n1")
+    made(server, block("n2"))
+    refused(server.ask("DELETE", f"{BLOCKS}/10-65-0-64-26", token=token), "of node n2", "runs on node n1")
+    refused(server.ask("DELETE", BLOCKS, token=token), "cannot deletecollection")
+
+
+def test_a_block_stays_its_nodes(server: ApiServer) -> None:
+    found = made(server, block("n1"))
+    found["spec"]["node"] = "n2"
+    refused(put(server, found, "n1"), "stays its node's")
+    refused(put(server, found, "n2"), "stays its node's")
+
+
+def test_who_borrows_changes_its_own_addresses(server: ApiServer) -> None:
+    theirs = owner("n2")
+    found = made(server, block("n2", allocations={"0": theirs}, released=[[1, 1700000000]]))
+    found["spec"]["allocations"] = {"0": theirs, "1": owner("n1")}
+    found["spec"]["released"] = []
+    found["metadata"]["labels"]["node.index.tortie.dev/n1"] = ""
+    status, found = put(server, found, "n1")
+    assert status == 200, found
+    del found["spec"]["allocations"]["1"]
+    del found["metadata"]["labels"]["node.index.tortie.dev/n1"]
+    found["spec"] |= {"released": [[1, 1700000009]], "history": [{"ordinal": 1, "node": "n1"}]}
+    status, found = put(server, found, "n1")
+    assert status == 200, found
+
+
+def test_the_owner_of_a_block_may_free_what_was_borrowed(server: ApiServer) -> None:
+    found = made(server, block("n2", allocations={"0": owner("n1")}))
+    del found["spec"]["allocations"]
+    status, said = put(server, found, "n2")
+    assert status == 200, said
+
+
+WRONG = {
+    "take another's address": {"0": "n1"},
+    "free another's address": {},
+    "give an address in another's name": {"0": None, "1": "n3"},
+}
+
+
+@pytest.mark.parametrize("after", WRONG.values(), ids=WRONG)
+def test_who_borrows_may_not(after: dict[str, str | None], server: ApiServer) -> None:
+    theirs = owner("n2")
+    found = made(server, block("n2", allocations={"0": theirs}))
+    found["spec"]["allocations"] = {ordinal: owner(node) if node else theirs for ordinal, node in after.items()}
+    refused(put(server, found, "n1"), "of node n2", "its own addresses alone")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"pool": "q"}, {"machine": "m"}, {"ready": False}, {"frozen": "x"}, {"claimedAt": 5}],
+    ids=lambda change: next(iter(change)),
+)
+def test_who_borrows_changes_nothing_of_the_block_itself(change: Document, server: ApiServer) -> None:
+    found = made(server, block("n2"))
+    found["spec"] |= change
+    refused(put(server, found, "n1"), "of node n2", "nothing else")
+
+
+def test_who_borrows_takes_no_label_away_by_which_its_owner_finds_it(server: ApiServer) -> None:
+    found = made(server, block("n2"))
+    found["metadata"]["labels"] = {"node.index.tortie.dev/n1": ""}
+    refused(put(server, found, "n1"), "labels")
+
+
+def test_a_token_that_names_no_node_changes_nothing(server: ApiServer) -> None:
+    token = unbound(server, "tortie-agent")
+    refused(server.ask("POST", BLOCKS, block("n1"), token=token), "names no node", "run the agent as a pod")
+
+
+def test_with_strict_affinity_nobody_borrows_and_what_was_borrowed_goes_back(server: ApiServer) -> None:
+    found = made(server, block("n2", allocations={"0": owner("n1")}))
+    configuration = {"apiVersion": "tortie.dev/v1", "kind": "ClusterConfiguration", "metadata": {"name": "default"}}
+    server.make(CONFIGURATIONS, {**configuration, "spec": {"strictAffinity": True}})
+
+    def more() -> tuple[int, Document]:
+        _, now = server.ask("GET", f"{BLOCKS}/10-65-0-64-26")
+        now["spec"].setdefault("allocations", {})[str(len(now["spec"]["allocations"]))] = owner("n1")
+        return put(server, now, "n1")
+
+    wait_for("the configuration", lambda: more()[0] == 403)
+    refused(more(), "may not borrow", "set spec.strictAffinity of ClusterConfiguration default to false")
+    _, found = server.ask("GET", f"{BLOCKS}/10-65-0-64-26")
+    del found["spec"]["allocations"]
+    assert put(server, found, "n1")[0] == 200
+    _, own = server.ask("GET", f"{BLOCKS}/10-65-0-64-26")
+    own["spec"]["allocations"] = {"0": owner("n2")}
+    assert put(server, own, "n2")[0] == 200
+
+
+def test_an_agent_has_the_node_of_its_name_alone(server: ApiServer) -> None:
+    token, path = agent(server, "n1"), "/apis/tortie.dev/v1/nodes"
+    node = {"apiVersion": "tortie.dev/v1", "kind": "Node", "metadata": {"name": "n1"}, "spec": {"machine": "m"}}
+    status, found = server.ask("POST", path, node, token=token)
+    assert status == 201, found
+    assert server.ask("PUT", f"{path}/n1", found, token=token)[0] == 200
+    refused(server.ask("PUT", f"{path}/n1", found, token=agent(server, "n2")), "agent of node 'n2'", "--node n2")
+    refused(server.ask("POST", path, {**node, "metadata": {"name": "n3"}}, token=token), "agent of node 'n1'")
+
+
+def test_an_agent_says_how_its_own_kubernetes_node_is(server: ApiServer) -> None:
+    condition = {"type": "NetworkUnavailable", "status": "False", "reason": "TortieServes", "message": "serves"}
+    body = {"status": {"conditions": [condition]}}
+    answers = [
+        server.ask("PATCH", "/api/v1/nodes/n1/status", body, token=agent(server, node), content=CONTENT)
+        for node in ("n1", "n2")
+    ]
+    assert answers[0][0] == 200, answers[0][1]
+    refused(answers[1], "agent of node 'n2'")
+
+
+def test_an_agent_annotates_its_nodes_pods_and_changes_nothing_else(server: ApiServer) -> None:
+    spec = {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}]}
+    server.make(PODS, {"metadata": {"name": "web"}, "spec": spec})
+    note: Document = {"metadata": {"annotations": {"cni.tortie.dev/podIPs": '["10.65.0.1"]'}}}
+
+    def patched(body: Document, node: str, below: str = "/status") -> tuple[int, Document]:
+        return server.ask("PATCH", f"{PODS}/web{below}", body, token=agent(server, node), content=CONTENT)
+
+    status, found = patched(note, "n1")
+    assert status == 200, found
+    assert found["metadata"]["annotations"] == note["metadata"]["annotations"]
+    refused(patched(note, "n2"), "agent of node 'n2'", "is on 'n1'")
+    refused(patched({"status": {"phase": "Failed"}}, "n1"), "may annotate a pod")
+    refused(patched(note, "n1", below=""), "cannot patch resource")
+
+
+def test_people_are_not_held_to_it(server: ApiServer) -> None:
+    assert server.ask("POST", BLOCKS, block("n7"), token=ADMIN_TOKEN)[0] == 201
