@@ -52,9 +52,13 @@ class Telling:
         """
         self._metrics.read(self._readings)
         if self._options.http is not None:
-            server = MonitoringServer(lambda: Readiness((), tuple(self._failures())), self._metrics.text)
+            server = MonitoringServer(lambda: Readiness((), tuple(self._failures())), self.text)
             await server.start(self._options.http)
             stack.push_async_callback(server.close)
+
+    def text(self) -> tuple[bytes, str]:
+        """See `Metrics.text`."""
+        return self._metrics.text()
 
     def asked(self, operation: str, code: str, seconds: float) -> None:
         """The datastore answered, or failed; see `datastore.metered`."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kube.apiserver import ApiServer
+from tests.kube.apiserver import TORTIE_TOKEN, ApiServer
 from tests.kube.node import NODE, KubeHost, eventually, kube_hosts, register
 from tests.sandbox import needs_sandbox
 
@@ -212,6 +212,34 @@ def test_a_kubernetes_node_that_comes_late_is_waited_for(server: ApiServer, tmp_
         assert host.page("/readyz") == (503, "the agent starts\n")
         register(server)
         eventually("it serves", lambda: host.page("/readyz") == (200, "ok\n"))
+
+
+def test_a_node_that_was_registered_anew_is_another_machine_until_its_old_node_is_gone(node: KubeHost) -> None:
+    uid, where = node.make_pod("web"), node.pod()
+    address, _ = node.add("web", uid, where)
+    node.stop()
+    node.server.ask("DELETE", f"/api/v1/nodes/{NODE}")
+    register(node.server)
+    agent = node.begin()
+    assert agent.wait(60) == 1
+    eventually("an Event", lambda: node.events("NodeNameTaken"))
+    node.server.ask("DELETE", f"/apis/tortie.dev/v1/nodes/{NODE}")  # as Kubernetes' garbage collector does
+    node.start()
+    assert node.owned()[address].split(":")[1] == "c-web"
+    assert node.heard(where, "172.30.0.1") == "closed"
+
+
+def test_a_token_that_is_replaced_is_read_again(server: ApiServer, tmp_path: Path) -> None:
+    with kube_hosts(server, tmp_path) as host:
+        token = tmp_path / "token"
+        token.write_text(TORTIE_TOKEN)
+        server.kubeconfig(tmp_path / "kubeconfig", {"tokenFile": str(token)})
+        host.start()
+        token.write_text("nobody-token")  # may do nothing
+        uid, where = host.make_pod("web"), host.pod()
+        eventually("refused", lambda: host.run("ADD", "web", uid, where).status)
+        token.write_text(TORTIE_TOKEN)
+        eventually("served again", lambda: host.run("ADD", "web", uid, where).status == 0)
 
 
 def test_the_conflist_comes_when_the_agent_serves_and_follows_its_file(server: ApiServer, tmp_path: Path) -> None:
