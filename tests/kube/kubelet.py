@@ -57,6 +57,8 @@ class Kubelet:
 
     def _start(self, pod: dict[str, Any]) -> None:
         words = pod["spec"]["containers"][0]["command"]
+        state: dict[str, Any]
+        status: dict[str, Any]
         if self._waits:
             state = {"waiting": {"reason": self._waits, "message": "no such image"}}
             status = {"phase": "Pending", "containerStatuses": [_container(state, ready=False)]}

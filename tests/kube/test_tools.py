@@ -68,7 +68,10 @@ def installed(server: ApiServer) -> Iterator[ApiServer]:
     daemonset = {"metadata": {"name": "tortie-agent"}, "spec": spec}
     server.make(f"/apis/apps/v1/namespaces/{SYSTEM}/daemonsets", daemonset)
     agent_pod(server, "tortie-agent-1", "n1", {"conditions": [{"type": "Ready", "status": "True"}], "phase": "Running"})
-    waits = {"name": "agent", "state": {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}}
+    waits: dict[str, object] = {
+        "name": "agent",
+        "state": {"waiting": {"reason": "ErrImagePull", "message": "no such image"}},
+    }
     waits |= {"image": "", "imageID": "", "ready": False, "restartCount": 0}
     agent_pod(server, "tortie-agent-2", "n2", {"phase": "Pending", "containerStatuses": [waits]})
     server.make("/apis/tortie.dev/v1/nodes", our_node("n1"))
