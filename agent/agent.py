@@ -333,7 +333,7 @@ class Agent:
             try:
                 await self.dataplane.settled()
                 if began:
-                    self._telling.metrics.programmed(time.perf_counter() - began)
+                    self._telling.programmed(time.perf_counter() - began)
             except KernelError as error:
                 log.warning("a change can't be applied, trying again: %s", error)
                 await asyncio.sleep(_AGAIN_S)

@@ -112,7 +112,7 @@ async def _start(options: Options, store: "Store", surroundings: "Surroundings")
     from datastore.metered import MeteredStore
 
     telling = Telling(options, surroundings.events)
-    if options.http is not None:
+    if telling.metrics is not None:
         store = MeteredStore(store, telling.metrics.asked)
     async with AsyncExitStack() as stack:
         await telling.listen(stack)

@@ -7,13 +7,13 @@ unready: pods talk on, and restarting the agent would help nobody; so that is a 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 from agent import events
 from agent.conflist import ConflistKeeper, Places
 from agent.dataplane import Dataplane
 from agent.gate import Gate
 from agent.graph import Graph
-from agent.metrics import AgentMetrics, Parts
 from agent.options import Options
 from agent.refresh import Refresher
 from agent.routes import RouteKeeper
@@ -28,6 +28,9 @@ from ipam.allocator import Allocator
 from ipam.errors import NoAddress, NoPool
 from monitoring.server import MonitoringServer, Readiness
 
+if TYPE_CHECKING:
+    from agent.metrics import AgentMetrics
+
 _SHOWN = 10
 """Of many warnings of one kind."""
 
@@ -35,8 +38,9 @@ _SHOWN = 10
 class Telling:
     """One agent's."""
 
-    def __init__(self, options: Options, people: Events, metrics: AgentMetrics | None = None) -> None:
-        self.metrics = metrics or AgentMetrics()
+    def __init__(self, options: Options, people: Events) -> None:
+        self.metrics = _metrics(options)
+        """None where nobody is to ask."""
         self._options = options
         self._people = people
         self._conflist = _keeper(options, people)
@@ -51,7 +55,7 @@ class Telling:
         Raises:
             OSError: the port isn't to be had.
         """
-        if self._options.http is not None:
+        if self._options.http is not None and self.metrics is not None:
             server = MonitoringServer(self.readiness, self.metrics.text)
             await server.start(self._options.http)
             stack.push_async_callback(server.close)
@@ -67,14 +71,17 @@ class Telling:
         """What is told about: these parts, once they are made."""
         self._plugin, self._dataplane, self._graph, self._syncs = plugin, dataplane, graph, syncs
         graph.on_not_understood = self._not_understood
-        dataplane.on_applied = self.metrics.applied
-        gate.on_admitted = self.metrics.isolated
-        plugin.on_done = self.metrics.called
+        if self.metrics is not None:
+            dataplane.on_applied = self.metrics.applied
+            gate.on_admitted = self.metrics.isolated
+            plugin.on_done = self.metrics.called
 
     def measure(self, routes: RouteKeeper, allocator: Allocator, refreshers: Mapping[str, Refresher]) -> None:
         """What is read besides, whenever Prometheus asks."""
-        if self._graph is None or self._dataplane is None:
+        if self.metrics is None or self._graph is None or self._dataplane is None:
             return
+        from agent.metrics import Parts
+
         parts = Parts(
             graph=self._graph,
             dataplane=self._dataplane,
@@ -85,6 +92,11 @@ class Telling:
             refreshers=lambda: refreshers,
         )
         self.metrics.read(parts)
+
+    def programmed(self, seconds: float) -> None:
+        """A change in the datastore is in the kernel."""
+        if self.metrics is not None:
+            self.metrics.programmed(seconds)
 
     async def keep_conflist(self) -> None:
         """Install the conflist and keep it so, without end; call it once ADDs are served."""
@@ -127,6 +139,14 @@ class Telling:
             return
         if any(record.namespace == resource.namespace for record in self._graph.local.values()):
             self._people.tell(events.not_understood(resource.namespace, resource.name, why))
+
+
+def _metrics(options: Options) -> "AgentMetrics | None":
+    if options.http is None:
+        return None
+    from agent.metrics import AgentMetrics  # its library is 15 MB, which only who is asked pays for
+
+    return AgentMetrics()
 
 
 def _keeper(options: Options, people: Events) -> ConflistKeeper | None:
