@@ -12,6 +12,7 @@ Stopping leaves the kernel as it is: pods talk on.
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
@@ -25,12 +26,13 @@ from agent.graph import Graph
 from agent.health import Health
 from agent.identity import NodeObject
 from agent.options import Options
-from agent.publish import Publisher
 from agent.reboot import free_what_a_reboot_took
 from agent.reclaim import reclaim, take_over_blocks
 from agent.refresh import Refresher
 from agent.regain import keep_regaining, regain_all
 from agent.routes import RouteKeeper
+from agent.surroundings import Following, Surroundings
+from agent.telling import Telling
 from agent.tunnels import TunnelKeeper
 from agent.upkeep import (
     forget_idle_groups,
@@ -59,7 +61,6 @@ from datastore.resources.kubernetes import Namespace
 from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.resources.node import Node as NodeResource
 from datastore.resources.value import Resource
-from datastore.resources.workloadendpoint import WorkloadEndpoint
 from datastore.store import Store
 from datastore.sync import KindSync
 from datastore.transfer import follow
@@ -83,12 +84,12 @@ T = TypeVar("T")
 _WATCHED: tuple[type[Resource], ...] = (
     Namespace,
     NetworkPolicy,
-    WorkloadEndpoint,
     NodeResource,
     IPPool,
     IPReservation,
     ClusterConfiguration,
 )
+"""And what pods are known by here."""
 _AGAIN_S = 1.0
 _DEFAULT_MTU = 1500
 
@@ -96,9 +97,11 @@ _DEFAULT_MTU = 1500
 class Agent:
     """One node's agent; `run` it until it is cancelled."""
 
-    def __init__(self, options: Options, store: Store) -> None:
+    def __init__(self, options: Options, store: Store, surroundings: Surroundings, telling: Telling) -> None:
         self._options = options
         self._store = store
+        self._surroundings = surroundings
+        self._telling = telling
         self._stack = AsyncExitStack()
         self._mtu = _DEFAULT_MTU
         self.graph = Graph(options.node, Compiler(options.node))
@@ -106,7 +109,10 @@ class Agent:
         self._tombstones = Tombstones(options.socket)
         self._changed = asyncio.Event()
         self._left = asyncio.Event()
-        self._syncs = [self._sync(kind) for kind in _WATCHED]
+        self._serves = asyncio.Event()
+        self._syncs = [self._sync(kind) for kind in (*_WATCHED, surroundings.endpoint_kind)]
+        self._changed_at = 0.0
+        """When the first of the changes came that the kernel hasn't; 0: it has all."""
 
     async def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Start, serve and keep up, without end.
@@ -115,6 +121,7 @@ class Agent:
             NameTaken: the node's name is another machine's.
             KernelError: what every node needs (netlink, iptables) isn't there.
             Left: the datastore was left for another.
+            Replaced: the Kubernetes Node was deleted and registered anew.
         """
         async with self._stack:
             await self._make()
@@ -132,6 +139,7 @@ class Agent:
                 await self._finish_what_was_left()
                 tasks.create_task(keep_regaining(self._node, self._node_object))
                 await self._serve()
+                tasks.create_task(self._telling.keep_conflist())
                 on_ready()
 
     # Making
@@ -148,14 +156,22 @@ class Agent:
         self.dataplane = Dataplane(self.graph.compiler, self._iptables, self._ipset)
         self.routes = RouteKeeper(options.node, self.graph, self.allocator, netlink.NetlinkRoutes(self._socket()))
         self._node_object = NodeObject(
-            self._store, options.node, options.machine, addresses, self.allocator, options.pod_cidrs, options.labels
+            self._store,
+            options.node,
+            options.machine,
+            addresses,
+            self.allocator,
+            options.pod_cidrs,
+            options.labels,
+            self._surroundings.of_node_object(),
         )
-        self._publisher = Publisher(self._store, options.node)
+        self._publisher = self._surroundings.publisher(self.graph)
         self._stack.push_async_callback(self._publisher.close)
         links = HostLinks(self._socket(), self._socket())
         self._stack.callback(links.close)
         flows = Flows(self._socket(NETLINK_NETFILTER))
         self._stack.push_async_callback(flows.close)
+        gate = Gate(self.graph, self.dataplane)
         self._node = Node(
             name=options.node,
             allocator=self.allocator,
@@ -163,18 +179,21 @@ class Agent:
             records=Records(options.state),
             links=links,
             reaper=Reaper(self._socket()),
-            policy=Gate(self.graph, self.dataplane),
+            policy=gate,
             endpoints=self._publisher,
             flows=flows,
             mtu=lambda: self._mtu,
             health=Health(self._syncs, self._node_object, self.dataplane),
             namespaces=self.graph,
+            pods=self._surroundings.pods(self.graph),
             pod_cidrs=lambda: options.pod_cidrs,
+            refused=self._telling.refused,
         )
         self._tunnels = TunnelKeeper(options.node, self.allocator, self._node.handles, self._node_object.soon)
         self._node_object.tunnel_addresses = self._tunnels.addresses
         self._plugin = Plugin(self._node, self._tombstones)
         self._control = Control(self._store, self.graph, self.dataplane, self.status)
+        self._telling.about(self.graph, self.dataplane, gate, self._plugin, self._syncs)
         self.graph.on_change = self._on_graph_change
         self.graph.on_lost = self._publisher.publish
         self.allocator.on_change = self._on_allocator_change
@@ -257,6 +276,7 @@ class Agent:
         await server.start()
         self._stack.push_async_callback(server.close)
         self._plugin.not_ready = ""
+        self._serves.set()
         self._on_graph_change()  # its Node may have been deleted since it was claimed, and nothing else may change
         await pay_once(self._node, self._tombstones)  # left while the socket was being made
 
@@ -267,6 +287,7 @@ class Agent:
         tables = Refresher("sets and rules", self.dataplane.refresh, table_changes(self._backend), every_s)
         routes = Refresher("routes", self.routes.refresh, route_changes(), every_s)
         self._refreshers = (tables, routes)
+        self._telling.measure(self.routes, self.allocator, {"policy": tables, "routes": routes})
         return [
             self._apply_changes(),
             self.routes.run(),
@@ -288,6 +309,7 @@ class Agent:
             self._publisher.run(),
             self._follow(),
             self._tunnels.run(),
+            *self._surroundings.work(Following(self._node_object.moved, self._serves)),
         ]
 
     async def _follow(self) -> None:
@@ -307,8 +329,11 @@ class Agent:
         while True:
             await self._changed.wait()
             self._changed.clear()
+            began, self._changed_at = self._changed_at, 0.0
             try:
                 await self.dataplane.settled()
+                if began:
+                    self._telling.metrics.programmed(time.perf_counter() - began)
             except KernelError as error:
                 log.warning("a change can't be applied, trying again: %s", error)
                 await asyncio.sleep(_AGAIN_S)
@@ -324,6 +349,7 @@ class Agent:
         own = self.graph.nodes.get(self._options.node)
         self.allocator.node_labels = own.metadata.labels if own is not None else self._options.labels
         self._tunnels.soon()
+        self._changed_at = self._changed_at or time.perf_counter()
         self._changed.set()
         self.routes.soon()
         self._control.look_again()

@@ -27,23 +27,27 @@ def leave_other_than(used: Backend, runner: Runner) -> None:
                 log.warning("removed our rules from %s", left)
 
 
-def leave(backend: Backend, runner: Runner) -> list[str]:
+def leave(backend: Backend, runner: Runner, *, dry: bool = False) -> list[str]:
     """Remove our rules from a backend, and give the tables that had some; one that isn't installed has none.
+
+    With `dry` they are only told.
 
     Raises:
         CommandFailed: rules are there and can't be removed.
     """
     iptables = Iptables(runner, backend)
-    return [f"{family.iptables} {backend.value} {table}" for family in Family for table in _leave(iptables, family)]
+    return [
+        f"{family.iptables} {backend.value} {table}" for family in Family for table in _leave(iptables, family, dry)
+    ]
 
 
-def _leave(iptables: Iptables, family: Family) -> list[str]:
+def _leave(iptables: Iptables, family: Family, dry: bool) -> list[str]:
     try:
         tables = iptables.read_all(family)
     except CommandFailed as error:
         log.debug("iptables %s isn't there: %s", iptables.backend.value, error)
         return []
     texts = {table: removal_text(table, actual) for table, actual in reversed(tables.items())}
-    for text in filter(None, texts.values()):
+    for text in filter(None, () if dry else texts.values()):
         iptables.restore(family, text)
     return [table.value for table, text in texts.items() if text]

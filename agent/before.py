@@ -9,7 +9,7 @@ start finds the note and leaves it alone. A note of another boot is worth nothin
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -67,6 +67,29 @@ def put_back(state: Path) -> list[str]:
             changed.append(f"{path.replace('/', '.')} = {value}")
     files.remove(note_path(state))
     return changed
+
+
+def to_put_back(state: Path) -> list[str]:
+    """What `put_back` would change, in the same words."""
+    note = _noted(state)
+    settings = note.settings if note is not None else {}
+    now, changed = {path: sysctl.read(path) for path in settings}, []
+    for path, value in settings.items():
+        if now[path] not in ("", value):
+            changed.append(f"{path.replace('/', '.')} = {value}")
+            now.update(_swept(path, value, settings))
+    return changed
+
+
+def _swept(path: str, value: str, among: Iterable[str]) -> dict[str, str]:
+    """What the kernel sets along with one of `_FORWARDING`."""
+    if path not in _FORWARDING:
+        return {}
+    family = path.split("/")[1]
+    following = {one: value for one in among if one.startswith(f"net/{family}/conf/") and one.endswith("/forwarding")}
+    if family == "ipv4":
+        following["net/ipv4/conf/all/accept_redirects"] = "0" if value == _ON else _ON
+    return following
 
 
 def _settings() -> dict[str, str]:

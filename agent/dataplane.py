@@ -8,7 +8,7 @@ that nobody knows: the next one reads it back and compares (`plan.of_difference`
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from agent.plan import TABLES, Plan, of_changes, of_difference
@@ -17,7 +17,7 @@ from kernel.errors import CommandFailed, KernelError
 from kernel.ipset import ActualSet, Ipset
 from kernel.iptables import ActualTable, Iptables
 from kernel.sets import SetName
-from kernel.tables import Family, Table
+from kernel.tables import Family, Table, TableName
 from policy.compiler import Compiler
 from policy.desired import Changes, TableKey
 
@@ -40,6 +40,10 @@ class Dataplane:
         self.started = False
         self.failure = ""
         """What the kernel said to the last change that it refused; empty once it is as desired again."""
+        self.succeeded_at = 0.0
+        """When the kernel last was as desired, in seconds since 1970; 0 before."""
+        self.on_applied: Callable[[float, bool], None] = lambda seconds, ok: None
+        """Told of each change of the kernel: how long it took, and whether it was taken."""
         self._compiler = compiler
         self._iptables = iptables
         self._ipset = ipset
@@ -66,6 +70,7 @@ class Dataplane:
         if not self.started:
             return
         await self._applying.acquire()
+        began = time.perf_counter()
         if self._unknown:
             await self._alone(self._compare())
             return
@@ -76,9 +81,12 @@ class Dataplane:
         except BaseException as error:
             self._unknown, self.failure = True, str(error)
             self._applying.release()
+            self._tell(began, ok=False)
             raise
         if plan.few_members:
             self._applying.release()
+            if plan:
+                self._tell(began, ok=True)
         else:
             await self._alone(self._carry_out(plan))
 
@@ -96,15 +104,21 @@ class Dataplane:
 
         A thread can't be stopped half-way: whoever came after it would compare with a kernel that still changes.
         """
-        task = asyncio.ensure_future(work)
-        task.add_done_callback(self._end)
+        task, began = asyncio.ensure_future(work), time.perf_counter()
+        task.add_done_callback(lambda done: self._end(done, began))
         return await asyncio.shield(task)
 
-    def _end(self, task: asyncio.Task[Any]) -> None:
+    def _end(self, task: asyncio.Task[Any], began: float) -> None:
         self._applying.release()
         if not task.cancelled():
             failure = task.exception()  # seen: there may be nobody left to tell
             self.failure = str(failure) if failure is not None else ""
+            self._tell(began, ok=failure is None)
+
+    def _tell(self, began: float, *, ok: bool) -> None:
+        if ok:
+            self.succeeded_at = time.time()
+        self.on_applied(time.perf_counter() - began, ok)
 
     async def _compare(self, *, first: bool = False) -> tuple[str, ...]:
         self._unknown = True
@@ -138,8 +152,21 @@ class Dataplane:
     # In a thread: nothing below looks at the compiler.
 
     def _read(self) -> Snapshot:
-        tables = {(family, table): self._iptables.read(family, table) for table in TABLES for family in Family}
+        tables = {(family, table): self._table(family, table) for table in TABLES for family in Family}
         return self._ipset.read(), tables
+
+    def _table(self, family: Family, table: TableName) -> ActualTable:
+        """What of a table is ours. A kernel without nat has nothing of ours there; who needs it finds out on writing.
+
+        Raises:
+            CommandFailed: it can't be read.
+        """
+        try:
+            return self._iptables.read(family, table)
+        except CommandFailed:
+            if table is TableName.NAT:
+                return ActualTable()
+            raise
 
     def _apply(self, plan: Plan, tables: Mapping[TableKey, Table]) -> None:
         self._ipset.create(plan.new_sets)
@@ -148,6 +175,8 @@ class Dataplane:
             self._iptables.restore(family, text)
         if plan.hooks:
             self._install(tables)
+        for family, text in plan.removals:
+            self._iptables.restore(family, text)
         if plan.moves:
             time.sleep(_BETWEEN_SETS_S)
         self._ipset.change((), plan.removed)
@@ -158,8 +187,8 @@ class Dataplane:
         """Jumps from the kernel's own chains, table by table, each after its chains were read back whole."""
         for table in TABLES:
             for family in Family:
-                wanted = desired[family, table]
-                actual = self._iptables.read(family, table)
+                wanted = desired.get((family, table), Table())
+                actual = self._table(family, table)
                 found = difference(wanted, actual)
                 if found.changed:
                     names = ", ".join(chain.name for chain in found.changed)

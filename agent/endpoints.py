@@ -7,6 +7,7 @@ nodes learn of the pod from it. It is found again by its name, which the attachm
 import hashlib
 import re
 
+from cni.pods import PodFacts
 from cni.records import Record
 from datastore.resources.value import Metadata
 from datastore.resources.workloadendpoint import EndpointPort, WorkloadEndpoint, WorkloadEndpointSpec
@@ -32,16 +33,17 @@ def endpoint_key(record: Record) -> str:
     return f"{record.namespace}/{endpoint_name(record)}"
 
 
-def endpoint_of_record(record: Record, node: str) -> Endpoint:
-    """The endpoint that a local record is about."""
+def endpoint_of_record(record: Record, node: str, pod: PodFacts | None = None) -> Endpoint:
+    """The endpoint that a local record is about; its Pod says labels and ports as they are now, where there is one."""
+    ports = tuple(NamedPort(port.name, Protocol(port.protocol), port.port) for port in record.ports)
     return Endpoint(
         EndpointId(endpoint_key(record)),
         record.namespace,
         record.pod,
         node,
-        record.labels,
+        record.labels if pod is None else pod.labels,
         record.addresses,
-        tuple(NamedPort(port.name, Protocol(port.protocol), port.port) for port in record.ports),
+        ports if pod is None else pod.ports,
         record.host_interface,
     )
 

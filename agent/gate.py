@@ -6,6 +6,8 @@ the ADD fails and is undone: a pod must not run without the policies that select
 
 import asyncio
 import logging
+import time
+from collections.abc import Callable
 
 from agent.dataplane import Dataplane
 from agent.endpoints import endpoint_key
@@ -28,12 +30,15 @@ class Gate:
         self._graph = graph
         self._dataplane = dataplane
         self._wait_s = wait_s
+        self.on_admitted: Callable[[float], None] = lambda seconds: None
+        """Told how long each pod waited for the kernel."""
         self._looking = asyncio.Lock()
         self._next_look: asyncio.Future[None] | None = None
         """The look at the kernel that hasn't begun yet."""
 
     async def admit(self, record: Record) -> None:
         """See `Policy.admit`."""
+        began = time.perf_counter()
         self._graph.set_local(record)
         try:
             async with asyncio.timeout(self._wait_s):
@@ -42,6 +47,7 @@ class Gate:
             raise NotEnforced(f"the kernel didn't confirm the rules within {self._wait_s:g} s") from None
         except KernelError as error:
             raise NotEnforced(str(error)) from error
+        self.on_admitted(time.perf_counter() - began)
 
     async def verify(self, record: Record) -> None:
         """See `Policy.verify`. Those who ask at once share one look at the kernel that begins after they asked."""

@@ -15,7 +15,7 @@ import msgspec
 
 from datastore.errors import Conflict, NotFound, StoreError, Unknown
 from datastore.resources.node import Node, NodeSpec
-from datastore.resources.value import Metadata
+from datastore.resources.value import NO_UNKNOWN, Metadata, UnknownFields
 from datastore.store import Store
 from ipam import identity
 from ipam.allocator import Allocator
@@ -41,6 +41,7 @@ class NodeObject:
         allocator: Allocator,
         pod_cidrs: tuple[Network, ...] = (),
         labels: Mapping[str, str] | None = None,
+        metadata: UnknownFields = NO_UNKNOWN,
     ) -> None:
         self._store = store
         self._name = name
@@ -49,6 +50,8 @@ class NodeObject:
         self._allocator = allocator
         self._pod_cidrs = tuple(str(network) for network in pod_cidrs)
         self._labels = dict(labels or {})
+        self._metadata = metadata
+        """What else a new Node's metadata is to hold."""
         self.tunnel_addresses: Callable[[], tuple[Address, ...] | None] = lambda: None
         """The ends of this node's tunnels; None: not seen to yet, and the Node tells what it told."""
         self._node: Node | None = None
@@ -68,6 +71,14 @@ class NodeObject:
         self._node, created = await identity.claim(self._store, self._wanted(None))
         if created:
             self.created.set()
+
+    def moved(self, addresses: tuple[Address, ...]) -> None:
+        """The node has these addresses now."""
+        told = tuple(str(address) for address in addresses)
+        if told != self._addresses:
+            log.info("node %s moved from %s to %s", self._name, ", ".join(self._addresses), ", ".join(told))
+            self._addresses = told
+            self._changed.set()
 
     def soon(self) -> None:
         """Something changed that the Node tells."""
@@ -152,7 +163,8 @@ class NodeObject:
             changes["tunnel_addresses"] = tuple(map(str, ends))
         if known is None:
             spec = msgspec.structs.replace(NodeSpec(machine=self._machine), **changes)
-            return Node(metadata=Metadata(name=self._name, labels=self._labels), spec=spec)
+            metadata = Metadata(name=self._name, labels=self._labels, unknown=self._metadata)
+            return Node(metadata=metadata, spec=spec)
         labels = {**known.metadata.labels, **self._labels}
         metadata = msgspec.structs.replace(known.metadata, labels=labels)
         return msgspec.structs.replace(known, metadata=metadata, spec=msgspec.structs.replace(known.spec, **changes))

@@ -6,11 +6,13 @@ import logging
 import resource
 import signal
 import sys
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from agent.options import Options, parse
 
 if TYPE_CHECKING:
+    from agent.surroundings import Surroundings
     from datastore.store import Store
 
 log = logging.getLogger("agent")
@@ -60,13 +62,19 @@ async def _serve(options: Options, store: "Store") -> int:
     Raises:
         Left: the store was left for another.
     """
-    from agent.agent import Agent
-    from datastore.errors import StoreError
+    from agent.events import name_taken
+    from agent.surroundings import Replaced, surroundings_of
+    from datastore.errors import Invalid, StoreError
     from datastore.transfer.follow import Left
     from ipam.identity import NameTaken
     from kernel.errors import KernelError
 
-    task = asyncio.ensure_future(Agent(options, store).run(lambda: log.info("ready: serving %s", options.socket)))
+    try:
+        surroundings = surroundings_of(options, store)
+    except Invalid as error:
+        log.error("%s", error)
+        return 2
+    task = asyncio.ensure_future(_start(options, store, surroundings))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     try:
@@ -75,12 +83,39 @@ async def _serve(options: Options, store: "Store") -> int:
         log.info("stopped; pods and rules stay as they are")
         return 0
     except BaseExceptionGroup as failures:
-        told, untold = failures.split((NameTaken, KernelError, StoreError, OSError, Left))
+        told, untold = failures.split((NameTaken, KernelError, StoreError, OSError, Left, Replaced))
         if untold is not None:
             raise untold from None
         for failure in told.exceptions if told is not None else ():
             if isinstance(failure, Left):
                 raise failure from None
             log.error("%s", failure)
+            if isinstance(failure, NameTaken):
+                surroundings.events.tell(name_taken(options.node, str(failure)))
+                await surroundings.events.told()
+        return 1
+    except OSError as error:
+        log.error("%s", error)
         return 1
     return 0
+
+
+async def _start(options: Options, store: "Store", surroundings: "Surroundings") -> None:
+    """Answer probes, find out what isn't given, and run the agent.
+
+    Raises:
+        OSError: --http can't be listened at.
+        BaseExceptionGroup: what ended the agent.
+    """
+    from agent.agent import Agent
+    from agent.telling import Telling
+    from datastore.metered import MeteredStore
+
+    telling = Telling(options, surroundings.events)
+    if options.http is not None:
+        store = MeteredStore(store, telling.metrics.asked)
+    async with AsyncExitStack() as stack:
+        await telling.listen(stack)
+        completed = await surroundings.completed(options)
+        agent = Agent(completed, store, surroundings, telling)
+        await agent.run(lambda: log.info("ready: serving %s", options.socket))

@@ -4,6 +4,7 @@ import argparse
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -11,13 +12,23 @@ from datastore.errors import Invalid
 from datastore.resources import names
 from ipam.block import Address, Network
 from kernel.iptables import Backend
+from monitoring import address as http_address
+from monitoring.address import HttpAddress
 
 DEFAULT_SOCKET = Path("/run/tortie/cni.sock")
 DEFAULT_STATE = Path("/var/lib/tortie")
 DEFAULT_REFRESH_S = 30.0
+DEFAULT_CONFLIST_FOLDER = Path("/etc/cni/net.d")
 _MACHINE_ID = Path("/etc/machine-id")
 _SOCKET_MAX = 100
 """Bytes of a socket's path; sun_path has 108 with its NUL, and a name with `.new` is bound first."""
+
+
+class EndpointKind(Enum):
+    """What pods are known by to other nodes."""
+
+    PODS = "pods"
+    WORKLOAD_ENDPOINTS = "workloadendpoints"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +46,17 @@ class Options:
     socket: Path
     state: Path
     machine: str
+    """Empty where the Kubernetes Node is to say it."""
     backend: Backend | None
     """None: the one this node uses."""
     refresh_s: float
     log_level: str
+    endpoints: EndpointKind = EndpointKind.WORKLOAD_ENDPOINTS
+    http: HttpAddress | None = None
+    """Where probes and Prometheus ask."""
+    conflist: Path | None = None
+    """What is to be installed in `conflist_folder`."""
+    conflist_folder: Path = DEFAULT_CONFLIST_FOLDER
 
     @property
     def control(self) -> Path:
@@ -85,6 +103,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--datastore", required=True, metavar="URL", help="such as sqlite:///var/lib/tortie/tortie.db")
     parser.add_argument("--node-ip", action="append", default=[], metavar="IP", help="underlay address, one per family")
     parser.add_argument(
+        "--endpoints",
+        choices=["auto", *(kind.value for kind in EndpointKind)],
+        default="auto",
+        help="what pods are known by (auto: pods on Kubernetes)",
+    )
+    parser.add_argument(
         "--pod-cidr",
         action="append",
         default=[],
@@ -99,6 +123,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--machine-id", default="", help=f"identity of this machine (default: {_MACHINE_ID})")
     parser.add_argument("--iptables", choices=["auto", *(backend.value for backend in Backend)], default="auto")
     parser.add_argument("--refresh", type=float, default=DEFAULT_REFRESH_S, metavar="SECONDS", help="between looks")
+    parser.add_argument("--http", default="", metavar="ADDRESS:PORT", help="where /livez, /readyz and /metrics are")
+    parser.add_argument("--conflist", type=Path, metavar="FILE", help="to be installed once this agent serves")
+    parser.add_argument("--conflist-dir", type=Path, default=DEFAULT_CONFLIST_FOLDER, metavar="DIR", help="where")
     parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
     return parser
 
@@ -107,8 +134,9 @@ def _checked(given: argparse.Namespace) -> Options:
     names.check_subdomain(given.node, "--node")
     if given.refresh < 1:
         raise Invalid("--refresh", "takes at least 1 second")
-    machine = given.machine_id or machine_id()
-    if not machine:
+    endpoints = _endpoints(given.endpoints, given.datastore)
+    machine = given.machine_id or ("" if endpoints is EndpointKind.PODS else machine_id())
+    if not machine and endpoints is not EndpointKind.PODS:
         raise Invalid("--machine-id", f"is needed where there is no {_MACHINE_ID}")
     addresses = tuple(_address(text) for text in given.node_ip)
     if len({address.version for address in addresses}) < len(addresses):
@@ -130,11 +158,31 @@ def _checked(given: argparse.Namespace) -> Options:
         backend=None if given.iptables == "auto" else Backend(given.iptables),
         refresh_s=given.refresh,
         log_level=given.log_level.upper(),
+        endpoints=endpoints,
+        http=_http(given.http),
+        conflist=given.conflist.absolute() if given.conflist is not None else None,
+        conflist_folder=given.conflist_dir.absolute(),
     )
     for path in (options.socket, options.control, options.ipam):
         if len(str(path).encode()) > _SOCKET_MAX:
             raise Invalid("--socket or --state", f"{path} is too long for a unix socket ({_SOCKET_MAX} bytes)")
     return options
+
+
+def _endpoints(choice: str, datastore: str) -> EndpointKind:
+    on_kubernetes = datastore.partition(":")[0].lower() == "kubernetes"
+    if choice == "auto":
+        return EndpointKind.PODS if on_kubernetes else EndpointKind.WORKLOAD_ENDPOINTS
+    if choice == EndpointKind.PODS.value and not on_kubernetes:
+        raise Invalid("--endpoints", "pods are in a Kubernetes API; --datastore is another")
+    return EndpointKind(choice)
+
+
+def _http(text: str) -> HttpAddress | None:
+    try:
+        return http_address.parse(text) if text else None
+    except ValueError as error:
+        raise Invalid("--http", str(error)) from None
 
 
 def _label(text: str) -> tuple[str, str]:

@@ -4,7 +4,8 @@ The compiler's desired state changes with every event, so a thread that applies 
 texts and members themselves, in the order in which they are applied.
 
     new sets, then members added (what lets a pod send comes last)
-    chains of raw, mangle, filter: one atomic restore for each table
+    chains of raw, mangle, filter, nat: one atomic restore for each table
+    jumps to them; then the chains that nobody jumps to any more are removed
     a pause, if anything that left one set came into another (a packet between two dispatch rules must not miss both)
     members removed, sets destroyed
 """
@@ -16,10 +17,10 @@ from kernel.delta import Difference, chains_text, difference
 from kernel.ipset import FEW, ActualSet, Change
 from kernel.iptables import ActualTable
 from kernel.sets import Member, SetName, SetSpec
-from kernel.tables import Family, Table, TableName
+from kernel.tables import Chain, ChainName, Family, Table, TableName
 from policy.desired import LAST, Changes, Desired, TableKey
 
-TABLES = (TableName.RAW, TableName.MANGLE, TableName.FILTER)
+TABLES = (TableName.RAW, TableName.MANGLE, TableName.FILTER, TableName.NAT)
 """In the order of installing; removing goes the other way."""
 
 
@@ -32,6 +33,8 @@ class Plan:
     restores: tuple[tuple[Family, str], ...] = ()
     hooks: bool = False
     """Whether rules of ours in the kernel's own chains are to be compared and mended after the chains."""
+    removals: tuple[tuple[Family, str], ...] = ()
+    """Restores that remove chains; with `hooks` they come after these, for such a chain may have been jumped to."""
     removed: tuple[Change, ...] = ()
     gone_sets: tuple[SetName, ...] = ()
     found: tuple[str, ...] = ()
@@ -58,8 +61,9 @@ def of_changes(changes: Changes, desired: Desired) -> Plan:
     return Plan(
         new_sets=tuple(desired.sets[name].spec for name in changes.new_sets),
         added=_last_ones_last(_pairs([*new, *changes.added.items()])),
-        restores=tuple(_restores(changes, desired)),
+        restores=tuple(_restores(changes, desired, stale=not changes.hooks)),
         hooks=bool(changes.hooks),
+        removals=tuple(_removals(changes, desired)) if changes.hooks else (),
         removed=_pairs(changes.removed.items()),
         gone_sets=changes.gone_sets,
     )
@@ -84,15 +88,19 @@ def of_difference(
         for table in TABLES
         for family in Family
     ]
+    hooks = any(found.hooks for _, _, found in differing)
     return Plan(
         new_sets=tuple(desired.sets[name].spec for name in new),
         added=_last_ones_last(_pairs(missing)),
         restores=tuple(
-            (family, chains_text(table, found.changed, found.stale))
+            (family, chains_text(table, found.changed, () if hooks else found.stale))
             for family, table, found in differing
-            if found.changed or found.stale
+            if found.changed or (found.stale and not hooks)
         ),
-        hooks=any(found.hooks for _, _, found in differing),
+        hooks=hooks,
+        removals=tuple(
+            (family, chains_text(table, (), found.stale)) for family, table, found in differing if hooks and found.stale
+        ),
         removed=_pairs(extra),
         gone_sets=tuple(gone),
         found=(
@@ -128,15 +136,27 @@ def _words(family: Family, table: TableName, found: Difference, pending: Changes
         yield f"jumps of {where} were missing or different"
 
 
-def _restores(changes: Changes, desired: Desired) -> Iterable[tuple[Family, str]]:
+def _restores(changes: Changes, desired: Desired, *, stale: bool) -> Iterable[tuple[Family, str]]:
+    """Chains as they are to be, and where `stale` those that are to go in the same step."""
+    for family, table, changed, gone in _touched(changes, desired):
+        if changed or (gone and stale):
+            yield family, chains_text(table, changed, gone if stale else ())
+
+
+def _removals(changes: Changes, desired: Desired) -> Iterable[tuple[Family, str]]:
+    for family, table, _, gone in _touched(changes, desired):
+        if gone:
+            yield family, chains_text(table, (), gone)
+
+
+def _touched(changes: Changes, desired: Desired) -> Iterable[tuple[Family, TableName, list[Chain], list[ChainName]]]:
     for table in TABLES:
         for family in Family:
             names = changes.chains.get((family, table), frozenset())
-            if not names:
-                continue
-            chains = desired.tables[family, table].chains
-            changed = [chains[name] for name in sorted(names) if name in chains]
-            yield family, chains_text(table, changed, sorted(name for name in names if name not in chains))
+            if names:
+                chains = desired.tables.get((family, table), Table()).chains
+                changed = [chains[name] for name in sorted(names) if name in chains]
+                yield family, table, changed, sorted(name for name in names if name not in chains)
 
 
 def _pairs(members: Iterable[tuple[SetName, frozenset[Member]]]) -> tuple[Change, ...]:

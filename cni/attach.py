@@ -29,6 +29,7 @@ from cni.errors import CniError, InternalError, InvalidConfig, InvalidEnvironmen
 from cni.links import NewPair, Pair, Taken
 from cni.netconf import OURS
 from cni.node import Node, NotEnforced
+from cni.pods import NoSuchPod, described, is_named
 from cni.records import HeldAddress, Port, Record
 from cni.result import DNS, IP, Interface, Result, Route
 from datastore.errors import StoreError
@@ -75,16 +76,21 @@ async def add(node: Node, call: Call, inside: Inside) -> Result:
 
 
 async def with_annotations(node: Node, call: Call) -> Call:
-    """The call with what the pod's annotations and its namespace say.
+    """The call with what the Pod, its annotations and its namespace say.
 
     Raises:
         InvalidConfig: an annotation's value can't be meant.
-        TryAgainLater: the namespace can't be looked up.
+        TryAgainLater: the pod or the namespace can't be looked up, or the pod isn't there.
     """
     try:
+        facts = await node.pods.facts(call.pod) if is_named(call) else None
+        if facts is not None:
+            call = described(call, facts)
         return annotated(call, await node.namespaces.facts(call.pod.namespace))
+    except NoSuchPod as error:
+        raise TryAgainLater("the pod isn't there", str(error)) from error
     except StoreError as error:
-        raise told(error) from error
+        raise TryAgainLater("the pod can't be looked up", str(error)) from error
 
 
 async def _add_held(node: Node, call: Call, inside: Inside, hold: Hold) -> Result:

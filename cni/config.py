@@ -8,7 +8,7 @@ for the order of checks and the regular expression.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cni.addressing import Addressing, addressing, mac_of
 from cni.errors import IncompatibleVersion, InvalidConfig, InvalidEnvironment
@@ -74,6 +74,10 @@ class Call:
     environment: Mapping[str, str]
     stdin: bytes
     """Both as they came, for plugins below this one."""
+
+    def with_config(self, config: Netconf) -> "Call":
+        """The same call, with a configuration of which more is known."""
+        return replace(self, config=config)
 
 
 def parse(environment: Mapping[str, str], stdin: bytes) -> Call:

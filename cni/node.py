@@ -7,8 +7,11 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Protocol
 
 from cni.annotations import Namespaces, NoNamespaces
+from cni.config import PodIdentity
+from cni.errors import CniError
 from cni.flows import Flows
 from cni.links import HostLinks
+from cni.pods import NoPods, Pods
 from cni.reaper import Reaper
 from cni.records import Record, Records
 from ipam.allocator import Allocator
@@ -114,6 +117,10 @@ class Node:
     """The node's own CIDRs, for IPAM plugins of others (`usePodCidr`)."""
     namespaces: Namespaces = field(default_factory=NoNamespaces)
     """What pods' namespaces say of their addresses."""
+    pods: Pods = field(default_factory=NoPods)
+    """What pods say of themselves."""
+    refused: Callable[[PodIdentity, CniError], None] = lambda pod, error: None
+    """Told of each ADD that failed."""
     freed: dict[str, None] = field(default_factory=dict)
     """Handles whose last release this process saw succeed, newest last: a second DEL needs no look at the store."""
     removing: dict[str, asyncio.Task[None]] = field(default_factory=dict)

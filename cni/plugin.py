@@ -7,6 +7,8 @@ Source: CNI SPEC 1.1.0 sections 2 and 5.
 import asyncio
 import json
 import logging
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
@@ -40,6 +42,8 @@ class Output:
     stdout: bytes = b""
     made: bool = False
     """Whether an ADD made something that is nobody's unless its runtime hears of it."""
+    code: int = 0
+    """The SPEC's, of an error."""
 
 
 class Plugin:
@@ -48,6 +52,8 @@ class Plugin:
     def __init__(self, node: Node, tombstones: Tombstones | None = None) -> None:
         self.not_ready = "the agent has just started"
         """Why ADD can't be served yet; empty once it can."""
+        self.on_done: Callable[[str, int, float], None] = lambda command, code, seconds: None
+        """Told of each call but VERSION: its command, the error's code or 0, and the seconds it took."""
         self._node = node
         self._tombstones = tombstones
         self._adding: dict[Attachment, asyncio.Task[Output]] = {}
@@ -60,6 +66,12 @@ class Plugin:
             return Output(0, version())
         if faults.ACTIVE:
             faults.note("call received")
+        began = time.perf_counter()
+        output = await self._run(request)
+        self.on_done(request.command, output.code, time.perf_counter() - began)
+        return output
+
+    async def _run(self, request: Request) -> Output:
         try:
             call = parse(request.environment, request.stdin)
             return await self._dispatch(call, request)
@@ -86,7 +98,11 @@ class Plugin:
         match call.command:
             case "ADD":
                 made = not self._node.records.has_handle(call.attachment.handle)
-                result = await self._add(call, request)
+                try:
+                    result = await self._add(call, request)
+                except CniError as error:
+                    self._node.refused(call.pod, error)
+                    raise
                 output = Output(0, result.to_json(call.config.cni_version), made)
                 self._answers[call.attachment] = output
                 return output
@@ -194,4 +210,4 @@ def _below(call: Call, node: Node) -> delegate.Delegated | None:
 def failed(error: CniError, request: Request) -> Output:
     """The error object, in the version of the call."""
     log.warning("%s failed: %s", request.command, error)
-    return Output(1, error.to_json(version_of(request.stdin)))
+    return Output(1, error.to_json(version_of(request.stdin)), code=error.CODE)

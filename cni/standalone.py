@@ -19,6 +19,7 @@ from cni.links import HostLinks
 from cni.netconf import Netconf, check_datastore_type
 from cni.node import Endpoints, Node
 from cni.plugin import Output, Plugin
+from cni.pods import StoredPods
 from cni.reaper import Reaper
 from cni.records import Record, Records
 from cni.request import Request
@@ -31,6 +32,7 @@ from datastore.resources.node import NodeSpec
 from datastore.resources.value import Metadata
 from datastore.store import Store
 from datastore.transfer.follow import open_followed
+from datastore.urls import parse as parse_url
 from ipam.allocator import Allocator
 from ipam.handles import Handles
 from ipam.identity import NameTaken, claim
@@ -133,6 +135,8 @@ async def _run(call: Call, request: Request) -> Output:
             await _follow_rules(store, allocator, name)
         async with without_agent(name, allocator, Path(config.state or DEFAULT_STATE), NoEndpoints()) as node:
             node.namespaces = StoredNamespaces(store)
+            if parse_url(config.datastore or DEFAULT_DATASTORE).scheme == "kubernetes":
+                node.pods = StoredPods(store)
             plugin = Plugin(node)
             plugin.not_ready = ""
             return await plugin.run(request)

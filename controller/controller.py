@@ -18,6 +18,7 @@ from controller.leader import Election, Timing
 from controller.options import Options
 from controller.pools import tell_usage
 from controller.status import StatusServer
+from controller.telling import Telling
 from controller.view import WATCHED, View
 from datastore.errors import StoreError
 from datastore.resources.value import Resource
@@ -43,8 +44,11 @@ _REMEMBERED = 50
 class Controller:
     """One process; `run` it until it is cancelled."""
 
-    def __init__(self, options: Options, store: Store, timing: Timing | None = None) -> None:
+    def __init__(
+        self, options: Options, store: Store, timing: Timing | None = None, telling: Telling | None = None
+    ) -> None:
         self._options = options
+        self._telling = telling
         self._store = store
         self._election = Election(store, options.identity, options.namespace, timing)
         self._view = View()
@@ -52,6 +56,8 @@ class Controller:
         self._done: deque[str] = deque(maxlen=_REMEMBERED)
         self._counts: Counter[str] = Counter()
         self._failure = ""
+        if telling is not None:
+            telling.about(lambda: self._election.leads, lambda: self._view, self._failures)
 
     async def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Answer tools, and work whenever this one leads, without end.
@@ -77,7 +83,7 @@ class Controller:
             "leads": self._election.leads,
             "leader": self._election.holder,
             "datastore": describe(self._options.datastore),
-            "failures": [text for text in (self._election.failure, self._failure, *self._watch_failures()) if text],
+            "failures": self._failures(),
             "nodes": len(view.nodes),
             "blocks": len(view.blocks),
             "departed": sorted(view.absent()),
@@ -132,12 +138,16 @@ class Controller:
             await self._follow()
         try:
             view = self._view
-            await reclaim.look(view.absent(), view.claims, view.settings)
+            done = await reclaim.look(view.absent(), view.claims, view.settings)
             self._failure = ""
+            if self._telling is not None:
+                self._telling.taken_back(done)
         except (StoreError, IpamError) as error:
             self._failure = str(error)
             log.warning("departed nodes can't be looked over now: %s", error)
         await tell_usage(self._store, self._view)
+        if self._telling is not None:
+            self._telling.full(self._view.pools.values())
         log.debug("looked in %.3f s", time.monotonic() - began)
 
     async def _follow(self) -> None:
@@ -158,6 +168,9 @@ class Controller:
         log.info("%s", line)
         self._done.append(line)
         self._counts[" ".join(line.split()[: 1 if line.startswith("reclaimed") else 2])] += 1
+
+    def _failures(self) -> list[str]:
+        return [text for text in (self._election.failure, self._failure, *self._watch_failures()) if text]
 
     def _watch_failures(self) -> list[str]:
         return [sync.failure for sync in self._syncs if sync.failure]

@@ -5,12 +5,15 @@ import dataclasses
 import logging
 import signal
 import sys
+import time
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from controller.options import Options
 from controller.options import parse as parse_options
 
 if TYPE_CHECKING:
+    from datastore.events import Events
     from datastore.store import Store
 
 log = logging.getLogger("controller")
@@ -59,10 +62,7 @@ async def _serve(options: Options, store: "Store") -> int:
     Raises:
         BaseExceptionGroup: with `Left`, if the store was left for another.
     """
-    from controller.controller import Controller
-
-    running = Controller(options, store).run(lambda: log.info("%s: asked at %s", options.identity, options.control))
-    task = asyncio.ensure_future(running)
+    task = asyncio.ensure_future(_run_on(options, store))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     try:
@@ -73,3 +73,39 @@ async def _serve(options: Options, store: "Store") -> int:
         log.error("%s", error)
         return 1
     return 0
+
+
+async def _run_on(options: Options, store: "Store") -> None:
+    """Answer probes and run the controller.
+
+    Raises:
+        OSError: a socket or port isn't to be had.
+        BaseExceptionGroup: with `Left`, if the store was left for another.
+    """
+    from controller.controller import Controller
+    from controller.telling import Telling
+    from datastore.metered import MeteredStore
+
+    telling = Telling(options, _people(options, store))
+    if options.http is not None:
+        store = MeteredStore(store, telling.asked)
+    async with AsyncExitStack() as stack:
+        await telling.listen(stack)
+        controller = Controller(options, store, telling=telling)
+        await controller.run(lambda: log.info("%s: asked at %s", options.identity, options.control))
+
+
+def _people(options: Options, store: "Store") -> "Events":
+    """Where people look."""
+    from datastore.events import NoEvents
+    from datastore.urls import parse
+
+    if parse(options.datastore).scheme != "kubernetes":
+        return NoEvents()
+    # Only who is on Kubernetes pays for its client.
+    from datastore.kubernetes.recorder import Recorder
+    from datastore.kubernetes.store import KubernetesStore
+
+    if not isinstance(store, KubernetesStore):
+        return NoEvents()
+    return Recorder(store.cluster("tortie-controller", options.identity), time.monotonic)

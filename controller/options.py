@@ -11,6 +11,8 @@ from controller import defaults
 from datastore.errors import Invalid
 from datastore.resources import names
 from datastore.resources.value import Resource
+from monitoring import address as http_address
+from monitoring.address import HttpAddress
 
 DEFAULT_STATE = Path("/var/lib/tortie")
 DEFAULT_NAMESPACE = "kube-system"
@@ -33,6 +35,8 @@ class Options:
     log_level: str
     defaults: tuple[Resource, ...] = ()
     """What a new cluster begins with."""
+    http: HttpAddress | None = None
+    """Where probes and Prometheus ask."""
 
     @property
     def control(self) -> Path:
@@ -66,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--defaults", type=Path, metavar="FILE", help="pools and settings that a new cluster begins with"
     )
+    parser.add_argument("--http", default="", metavar="ADDRESS:PORT", help="where /livez, /readyz and /metrics are")
     parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
     return parser
 
@@ -86,4 +91,12 @@ def _checked(given: argparse.Namespace) -> Options:
         state,
         given.log_level.upper(),
         defaults.read(given.defaults) if given.defaults is not None else (),
+        _http(given.http),
     )
+
+
+def _http(text: str) -> HttpAddress | None:
+    try:
+        return http_address.parse(text) if text else None
+    except ValueError as error:
+        raise Invalid("--http", str(error)) from None

@@ -14,6 +14,8 @@ _COMMANDS = {
     "apply": ("ctl.apply:apply", "Create or update objects from files."),
     "delete": ("ctl.apply:delete", "Delete objects, by file or by kind and name."),
     "get": ("ctl.get:get", "Show objects."),
+    "status": ("ctl.status.command:status", "How the cluster is, and what to do about what is wrong."),
+    "sysdump": ("ctl.sysdump.command:sysdump", "An archive for whoever helps, without secrets."),
     "demo": ("ctl.demo:demo", "A three-node cluster, pods, policies and probes, and away again."),
 }
 _GROUPS: Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]] = {
@@ -23,6 +25,21 @@ _GROUPS: Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]] = {
             "init": ("ctl.host_init:init", "Make this host a node: pools, plugin, agent, conflist."),
             "remove": ("ctl.host_remove:remove", "Make this host as it was before init."),
             "check": ("ctl.host_check:check", "What no pod needs: links, routes, set members, files, addresses."),
+        },
+    ),
+    "node": (
+        "What a node of Kubernetes has of ours.",
+        {
+            "install": ("ctl.node_install:install", "Copy the plugin's programs into the runtime's folder."),
+            "cleanup": ("ctl.node_cleanup:cleanup_command", "Remove everything of ours from this node."),
+        },
+    ),
+    "connectivity": (
+        "Whether pods reach each other.",
+        {
+            "test": ("ctl.connectivity.command:test", "Try it with pods on every node, and remove them again."),
+            "serve": ("ctl.connectivity.inside:serve", "What the test's servers run."),
+            "probe": ("ctl.connectivity.inside:probe", "What the test's clients run."),
         },
     ),
     "lab": (
@@ -117,7 +134,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(told(lambda: run(arguments)))
 
 
-def run(arguments: list[str] | None) -> int:
+def run(arguments: list[str] | None, program: str = "tortiectl") -> int:
     """Run one command; gives its exit status, and raises what `failures` tells."""
-    result: Any = root().main(args=arguments, prog_name="tortiectl", standalone_mode=False)
+    result: Any = root().main(args=arguments, prog_name=program, standalone_mode=False)
     return result if isinstance(result, int) else 0

@@ -191,6 +191,9 @@ def nflog(group: int, prefix: str) -> tuple[str, ...]:
     return ("-j", "NFLOG", "--nflog-group", str(group), "--nflog-prefix", f'"{prefix[:MAX_NFLOG_PREFIX]}"')
 
 
+MASQUERADE = ("-j", "MASQUERADE", "--random-fully")
+"""Leave with the address of the interface that the packet goes out by. Ports are drawn at random: two nodes' pods that
+ask one server at once otherwise meet in conntrack (xt_MASQUERADE, NF_NAT_RANGE_PROTO_RANDOM_FULLY)."""
 ACCEPT = ("-j", "ACCEPT")
 DROP = ("-j", "DROP")
 RETURN = ("-j", "RETURN")

@@ -133,7 +133,8 @@ def _started(folder: Folder, state: LabState, node: LabNode) -> LabNode:
                 *enter(node.keeper, rootless=state.rootless),
                 *(str(program), "--node", node.name, "--datastore", folder.datastore),
                 *("--state", str(folder.of_node(node.name)), "--machine-id", node.machine),
-                *("--refresh", str(_REFRESH_S), *addresses),
+                # On Kubernetes, too, a lab's pods are no Pods.
+                *("--refresh", str(_REFRESH_S), "--endpoints", "workloadendpoints", *addresses),
             ),
             stdin=subprocess.DEVNULL,
             stdout=log,

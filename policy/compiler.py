@@ -23,12 +23,14 @@ from policy import frame, names
 from policy.active import ActivePolicies
 from policy.desired import Changes, Desired
 from policy.groups import Groups
-from policy.model import Address, Endpoint, EndpointId, Policy, PolicyKey
+from policy.model import Address, Endpoint, EndpointId, Network, Policy, PolicyKey
+from policy.outgoing import Outgoing
 from policy.peers import PeerSets
 from policy.resolve import GroupId, Resolver
 from policy.settings import Settings
 
 _TABLES = (TableName.RAW, TableName.MANGLE, TableName.FILTER)
+"""Those that are always there; nat is where a pool needs it (`policy.outgoing`)."""
 
 
 class Compiler:
@@ -48,6 +50,7 @@ class Compiler:
         """Endpoints removed since the last `_settle` whose groups are to be kept."""
         self._desired = Desired()
         self._peers = PeerSets(self._desired)
+        self._outgoing = Outgoing(self._desired, settings)
         self._resolver = Resolver()
         self._write_frame(settings)
         self._groups = {family: Groups(family, self._desired, settings) for family in Family}
@@ -119,6 +122,19 @@ class Compiler:
         """A node is gone."""
         self.set_node(name, ())
         del self._nodes[name]
+
+    def set_pool(self, name: str, network: Network, *, nat: bool) -> None:
+        """There is a pool, disabled or not; with `nat` its pods leave the pools with their node's address."""
+        self._outgoing.set_pool(name, network, nat=nat)
+
+    def remove_pool(self, name: str) -> None:
+        """A pool is gone."""
+        self._outgoing.remove_pool(name)
+
+    @property
+    def policies(self) -> int:
+        """How many policies are in force."""
+        return len(self._policies)
 
     @property
     def desired(self) -> Desired:

@@ -146,6 +146,19 @@ class Desired:
         self._hooks_before.setdefault(key, {}).setdefault(hook, hooks.get(hook))
         hooks[hook] = rules
 
+    def drop_hook(self, key: TableKey, hook: str) -> None:
+        """Want nothing of ours in a built-in chain any more."""
+        dropped = self._hooks[key].pop(hook)
+        self._hooks_before.setdefault(key, {}).setdefault(hook, dropped)
+
+    def drop_table(self, key: TableKey) -> None:
+        """Want nothing of ours in a table any more."""
+        for hook in tuple(self._hooks[key]):
+            self.drop_hook(key, hook)
+        for name in tuple(self._chains[key]):
+            self.drop_chain(key, name)
+        del self._tables[key], self._hooks[key], self._chains[key]
+
     def take_changes(self) -> Changes:
         """What differs from the last call."""
         present = self._sets_before.keys() & self._sets.keys()
@@ -198,7 +211,9 @@ def _differing(
     before: Mapping[TableKey, Mapping[K, V | None]], now: Mapping[TableKey, Mapping[K, V]]
 ) -> dict[TableKey, frozenset[K]]:
     """What isn't now as it was before; None is what wasn't there."""
+    nothing: Mapping[K, V] = {}
     found = {
-        key: frozenset(name for name, was in old.items() if now[key].get(name) != was) for key, old in before.items()
+        key: frozenset(name for name, was in old.items() if now.get(key, nothing).get(name) != was)
+        for key, old in before.items()
     }
     return {key: changed for key, changed in found.items() if changed}

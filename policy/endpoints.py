@@ -1,5 +1,6 @@
 """Pods and WorkloadEndpoints as `model.Endpoint`, and both kinds of Node as addresses: what policies see of them."""
 
+import json
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
@@ -14,6 +15,8 @@ _NODE_ADDRESS_TYPES = ("InternalIP", "ExternalIP")
 """core/v1 NodeAddressType of those that are addresses."""
 FINISHED = ("Succeeded", "Failed")
 """Phases in which a pod's containers don't come back and its address may be another pod's already."""
+TOLD_EARLY = "cni.tortie.dev/podIPs"
+"""The annotation in which a pod's agent tells its addresses, a JSON list, seconds before its kubelet does."""
 
 
 def from_pod(pod: Pod, interface: str = "") -> Endpoint | None:
@@ -27,7 +30,7 @@ def from_pod(pod: Pod, interface: str = "") -> Endpoint | None:
     """
     if pod.spec.host_network or pod.status.phase in FINISHED:
         return None
-    addresses = _addresses(pod)
+    addresses = addresses_of(pod)
     if not addresses:
         return None
     return Endpoint(
@@ -37,7 +40,7 @@ def from_pod(pod: Pod, interface: str = "") -> Endpoint | None:
         pod.spec.node_name,
         pod.metadata.labels,
         addresses,
-        tuple(_named_ports(pod)),
+        tuple(named_ports(pod)),
         interface,
     )
 
@@ -74,9 +77,33 @@ def node_addresses(node: Node | KubernetesNode) -> tuple[Address, ...]:
     return _parsed(given, "status.addresses")
 
 
-def _addresses(pod: Pod) -> tuple[Address, ...]:
+def addresses_of(pod: Pod) -> tuple[Address, ...]:
+    """A pod's addresses as its kubelet tells them; until it does, as its agent did.
+
+    Anybody who may create a pod may write its annotations, a kubelet's word can only be the kubelet's. So an annotation
+    counts no longer than it has to, and not for a pod that no node has.
+
+    Raises:
+        Invalid: an address in the status that can't be understood.
+    """
     texts = [entry.ip for entry in pod.status.pod_ips] or [pod.status.pod_ip]
-    return _parsed((text for text in texts if text), "status.podIPs")
+    told = tuple(text for text in texts if text)
+    return _parsed(told, "status.podIPs") if told else _told_early(pod)
+
+
+def _told_early(pod: Pod) -> tuple[Address, ...]:
+    text = pod.metadata.annotations.get(TOLD_EARLY, "")
+    if not text or not pod.spec.node_name:
+        return ()
+    try:
+        found = json.loads(text)
+        return tuple(dict.fromkeys(ip_address(one) for one in found)) if _is_texts(found) else ()
+    except (ValueError, RecursionError):
+        return ()  # nothing an agent wrote
+
+
+def _is_texts(found: object) -> bool:
+    return isinstance(found, list) and all(isinstance(one, str) for one in found)
 
 
 def _parsed(texts: Iterable[str], path: str) -> tuple[Address, ...]:
@@ -86,10 +113,13 @@ def _parsed(texts: Iterable[str], path: str) -> tuple[Address, ...]:
         raise Invalid(path, str(error)) from None
 
 
-def _named_ports(pod: Pod) -> Iterator[NamedPort]:
+def named_ports(pod: Pod) -> Iterator[NamedPort]:
     """Containers' ports first, then sidecars': the order in which Kubernetes looks a name up (podutil.FindPort).
 
     Other init containers don't count: they are gone before the pod serves anybody.
+
+    Raises:
+        Invalid: a port that can't be understood, with its path.
     """
     sidecars = [container for container in pod.spec.init_containers if container.restart_policy == "Always"]
     for container in (*pod.spec.containers, *sidecars):

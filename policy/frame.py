@@ -13,6 +13,9 @@
                              EST -g ALLOW; > FROM
                            INPUT VXLAN, source no node: DROP
 
+    nat POSTROUTING, only where a pool says natOutgoing: source in such a pool > NAT, which lets through what goes to
+    a pool and masquerades the rest
+
 Verdicts are made in mangle, where nobody else accepts; allowed is a mark, so that other people's mangle rules still
 run. raw comes before conntrack: a spoofed packet of an established connection would pass anything later. What the node
 itself sends has no mark and a LOCAL source, and is never looked at: that is its exemption towards its own pods.
@@ -33,6 +36,7 @@ FORWARD = ChainName("TORTIE-FORWARD")
 INPUT = ChainName("TORTIE-INPUT")
 OUTPUT = ChainName("TORTIE-OUTPUT")
 POSTROUTING = ChainName("TORTIE-POSTROUTING")
+NAT = ChainName("TORTIE-NAT")
 
 _PODS = f"{HOST_PREFIX}+"
 _FROM_POD = tables.interface_in(_PODS)
@@ -57,13 +61,28 @@ def table(name: TableName, family: Family, settings: Settings) -> Table:
         case TableName.FILTER:
             chains, hooks = _filter_chains(settings), _filter_hooks()
         case TableName.NAT:
-            chains, hooks = {}, {}
+            chains, hooks = {NAT: _nat_rules(family)}, _nat_hooks(family)
     return Table({chain: Chain(chain, rules) for chain, rules in chains.items()}, hooks)
 
 
 def is_vxlan(settings: Settings) -> tuple[str, ...]:
     """Packets to the VXLAN port."""
     return (*tables.protocol("udp"), *tables.ports((settings.vxlan_port, settings.vxlan_port)))
+
+
+def _nat_rules(family: Family) -> tuple[Rule, ...]:
+    """Only what goes to no pool at all: pods see each other's addresses, whichever pools theirs are of.
+
+    What the node itself sends has no pool's address for its source, but for the end of a tunnel, and that goes to pods.
+    """
+    return (
+        Rule(tables.in_set(names.all_pools(family), "dst"), RETURN, "to pods"),
+        Rule((), tables.MASQUERADE, "leaves with the address of the node"),
+    )
+
+
+def _nat_hooks(family: Family) -> dict[str, tuple[Rule, ...]]:
+    return {"POSTROUTING": (Rule(tables.in_set(names.nat_pools(family), "src"), jump(NAT), "natOutgoing"),)}
 
 
 def _raw_chains(family: Family, settings: Settings) -> dict[ChainName, tuple[Rule, ...]]:

@@ -3,6 +3,7 @@
     tt4-local        every local pod: address and interface      TORTIE-F-<group>  egress of a group's pods
     tt4-pods         every local pod: address                    TORTIE-T-<group>  ingress of a group's pods
     tt4-nodes        who may send us VXLAN                       TORTIE-FB-<n>     a bucket of groups, egress
+    tt4-nat, tt4-pools   pools that say natOutgoing; all pools   TORTIE-NAT        packets of the former
     tt4-f-<group>    a group's pods as senders (local's type)    TORTIE-TB-<n>     a bucket of groups, ingress
     tt4-t-<group>    a group's pods as receivers
     tt4-fb-<n>, tt4-tb-<n>   the same of a bucket of groups
@@ -66,6 +67,16 @@ def pods(family: Family) -> SetName:
 def nodes(family: Family) -> SetName:
     """Every node's underlay address."""
     return _set(family, "nodes")
+
+
+def nat_pools(family: Family) -> SetName:
+    """Every pool whose pods leave the pools with their node's address."""
+    return _set(family, "nat")
+
+
+def all_pools(family: Family) -> SetName:
+    """Every pool."""
+    return _set(family, "pools")
 
 
 def group_set(family: Family, direction: Direction, group: GroupId) -> SetName:

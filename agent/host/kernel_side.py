@@ -7,6 +7,7 @@ names; then sets and routes.
 import time
 
 from agent.backend import leave
+from agent.host.doing import Doing
 from kernel import netlink, podlink
 from kernel.batch import NETLINK_NETFILTER, NetlinkSocket
 from kernel.errors import CommandFailed
@@ -20,52 +21,66 @@ _IN_USE_TRIES = 20
 _IN_USE_PAUSE_S = 0.05
 
 
-async def clean() -> list[str]:
-    """Remove all of it, and give what there was, in words.
+async def clean(doing: Doing) -> None:
+    """Remove all of it, and tell what there was; a dry run tells the same.
 
     Raises:
         KernelError: something can't be removed.
     """
     runner = CommandRunner()
-    links = await _links()
-    rules = [f"rules in {left}" for backend in Backend for left in leave(backend, runner)]
-    return [*links, *rules, *_sets(runner), *await _routes()]
+    await _links(doing)
+    for backend in Backend:
+        for left in leave(backend, runner, dry=doing.dry):
+            doing.note(f"rules in {left}", "removed")
+    _sets(runner, doing)
+    await _routes(doing)
 
 
-async def _links() -> list[str]:
+async def _links(doing: Doing) -> None:
     found = [link for link in await netlink.links() if is_host_interface(link.name)]
     sock = NetlinkSocket.open()
     try:
-        sock.transact([podlink.delete_link(link.index, link.name) for link in found])
+        if not doing.dry:
+            sock.transact([podlink.delete_link(link.index, link.name) for link in found])
     finally:
         sock.close()
-    return [f"link {link.name}" for link in found]
+    for link in found:
+        doing.note(f"link {link.name}", "removed")
 
 
-def _sets(runner: CommandRunner) -> list[str]:
+def _sets(runner: CommandRunner, doing: Doing) -> None:
     sock = NetlinkSocket.open(NETLINK_NETFILTER)
     try:
         ipset = Ipset(runner, NetlinkMembers(sock))
-        names = sorted(ipset.read())
-        for attempt in range(_IN_USE_TRIES):
-            try:
-                ipset.destroy(sorted(ipset.read()))
-                break
-            except CommandFailed:
-                if attempt == _IN_USE_TRIES - 1:
-                    raise
-                time.sleep(_IN_USE_PAUSE_S)
+        names = ipset.read()
+        if not doing.dry:
+            _destroy(ipset)
     finally:
         sock.close()
-    return [f"{len(names)} sets"] if names else []
+    if names:
+        doing.note(f"{len(names)} sets", "removed")
 
 
-async def _routes() -> list[str]:
+def _destroy(ipset: Ipset) -> None:
+    for attempt in range(_IN_USE_TRIES):
+        try:
+            ipset.destroy(sorted(ipset.read()))
+            return
+        except CommandFailed:
+            if attempt == _IN_USE_TRIES - 1:
+                raise
+            time.sleep(_IN_USE_PAUSE_S)
+
+
+async def _routes(doing: Doing) -> None:
     sock = NetlinkSocket.open()
     try:
         routes = netlink.NetlinkRoutes(sock)
-        found = await routes.read()
-        routes.change((), found)
+        # Routes by pods' links have gone with those, or will.
+        found = {route for route in await routes.read() if not is_host_interface(route.interface)}
+        if not doing.dry:
+            routes.change((), found)
     finally:
         sock.close()
-    return [f"route {route.destination}" for route in sorted(found, key=str)]
+    for route in sorted(found, key=str):
+        doing.note(f"route {route.destination}", "removed")

@@ -11,14 +11,12 @@
 What dies half-way is gone on with: the manifest goes last.
 """
 
-import shutil
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from agent import before, files
-from agent.host import kernel_side, manifest, node_side, service
-from agent.host.doing import Tell
+from agent.host import file_side, kernel_side, manifest, node_side, service
+from agent.host.doing import Doing, Tell
 from agent.host.errors import HostError
 from agent.host.manifest import Manifest
 from agent.options import machine_id
@@ -26,15 +24,12 @@ from datastore.errors import Conflict, NotFound, StoreError
 from datastore.resources.ippool import IPPool
 from datastore.resources.lease import Lease
 from datastore.store import Store
-from datastore.transfer import follow
 from datastore.urls import open_store, parse
 from ipam.errors import IpamError
 
 _UNREACHABLE = 3
 _NO = 1
 _SHOWN = 5
-_OF_STATE = ("attachments", "journal", "handles")
-_FILES = ("agent.sock", "controller.sock", "ipam.sock", "boot-id", follow.NAME)
 _DATABASE_PARTS = ("-journal", "-wal", "-shm")
 
 
@@ -49,11 +44,12 @@ async def remove(state: Path, socket: Path, tell: Tell, *, force: bool, purge: b
     made = manifest.read(state)
     if made is None:
         return False
+    doing = Doing(tell)
     store = await _open(made, force=force, tell=tell)
     try:
         await _check(store, state, made, force=force, purge=purge)
-        _remove_file(made.conflist, tell)
-        _end_programs(made, state, tell)
+        _remove(made.conflist, doing)
+        _end_programs(made, state, doing)
         # Once more, for what came meanwhile: from here on pods would lose what they have.
         await _check(store, state, made, force=force, purge=purge)
         if store is not None:
@@ -62,19 +58,20 @@ async def remove(state: Path, socket: Path, tell: Tell, *, force: bool, purge: b
     finally:
         if store is not None:
             await store.close()
-    for what in await kernel_side.clean():
-        tell(f"{what}: removed")
+    await kernel_side.clean(doing)
     for what in before.put_back(state):
-        tell(f"setting {what}: put back")
+        doing.note(f"setting {what}", "put back")
     for path in made.relays:
-        _remove_file(path, tell)
+        _remove(path, doing)
     if purge and made.datastore_file:
-        _remove_database(Path(made.datastore_file), tell)
-    _remove_state(state, socket, tell)
+        _remove_database(Path(made.datastore_file), doing)
+    file_side.remove_trees(file_side.folders_of_ours(state, socket.parent), doing)
+    for file in file_side.files_of_ours(state, socket):
+        files.remove(file)
     own = {str(path) for path in (state, *state.parents)}
-    _remove_folders([folder for folder in made.folders if folder not in own], tell)
-    _remove_file(str(state / manifest.NAME), tell)
-    _remove_folders([folder for folder in made.folders if folder in own], tell)
+    file_side.remove_folders([Path(folder) for folder in made.folders if folder not in own], doing)
+    _remove(str(state / manifest.NAME), doing)
+    file_side.remove_folders([Path(folder) for folder in made.folders if folder in own], doing)
     return True
 
 
@@ -104,7 +101,7 @@ async def _check(store: Store | None, state: Path, made: Manifest, *, force: boo
         raise HostError(f"{len(handles)} pods are attached: {shown}{more}", "--force detaches them", _NO)
 
 
-def _end_programs(made: Manifest, state: Path, tell: Tell) -> None:
+def _end_programs(made: Manifest, state: Path, doing: Doing) -> None:
     """End controller and agent, and take their units away."""
     gone = False
     for what, unit, path in (
@@ -113,10 +110,10 @@ def _end_programs(made: Manifest, state: Path, tell: Tell) -> None:
     ):
         if path and service.has_systemd():
             service.disable(unit)
-            tell(f"{what} ({unit}): stopped")
+            doing.note(f"{what} ({unit})", "stopped")
         if service.end(state, what):
-            tell(f"{what}: ended")
-        gone |= _remove_file(path, tell)
+            doing.note(what, "ended")
+        gone |= _remove(path, doing)
     if gone and service.has_systemd():
         service.reload()
 
@@ -153,40 +150,11 @@ async def _delete_pool(store: Store, name: str, tell: Tell) -> None:
     tell(f"pool {name}: removed")
 
 
-# Files
+def _remove(path: str, doing: Doing) -> bool:
+    return bool(path) and file_side.remove_file(Path(path), doing)
 
 
-def _remove_file(path: str, tell: Tell) -> bool:
-    removed = bool(path) and files.remove(Path(path))
-    if removed:
-        tell(f"{path}: removed")
-    return removed
-
-
-def _remove_database(path: Path, tell: Tell) -> None:
+def _remove_database(path: Path, doing: Doing) -> None:
     for part in _DATABASE_PARTS:
         files.remove(Path(f"{path}{part}"))
-    _remove_file(str(path), tell)
-
-
-def _remove_state(state: Path, socket: Path, tell: Tell) -> None:
-    """What agents and plugins leave in the two folders."""
-    for path in (*(state / name for name in _OF_STATE), socket.parent / "tombstones"):
-        if path.is_dir():
-            shutil.rmtree(path)
-            tell(f"{path}: removed")
-    for path in (*(state / name for name in _FILES), socket, socket.with_suffix(".new")):
-        files.remove(path)
-
-
-def _remove_folders(folders: Sequence[str], tell: Tell) -> None:
-    for folder in reversed(folders):
-        path = Path(folder)
-        try:
-            path.rmdir()
-        except FileNotFoundError:
-            continue
-        except OSError:
-            tell(f"{path}: stays, for it isn't empty: {', '.join(sorted(one.name for one in path.iterdir())[:_SHOWN])}")
-            continue
-        tell(f"{path}: removed")
+    file_side.remove_file(path, doing)

@@ -35,6 +35,8 @@ class Request:
     path: str
     query: Query | None = None
     body: bytes | None = None
+    content: str = "application/json"
+    """What `body` is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ class Client:
                 link.url + request.path,
                 params=request.query,
                 data=body,
-                headers=link.headers if body is None else {**link.headers, "Content-Type": "application/json"},
+                headers=link.headers if body is None else {**link.headers, "Content-Type": request.content},
                 timeout=limits,
                 proxy=link.proxy,
                 server_hostname=link.server_hostname,

@@ -25,6 +25,7 @@ from datastore.kubernetes import paths, wire
 from datastore.kubernetes.access import Access
 from datastore.kubernetes.address import KubernetesAddress
 from datastore.kubernetes.client import Answer, Client, Request
+from datastore.kubernetes.cluster import Cluster
 from datastore.kubernetes.failures import Call, refusal, status_of
 from datastore.kubernetes.stamp import Stamp, identity_of, stamp_of
 from datastore.kubernetes.watching import BOOKMARK_S, Watch, absent_kind
@@ -75,6 +76,10 @@ class KubernetesStore:
             await store.close()
             raise
         return store
+
+    def cluster(self, component: str, host: str = "") -> Cluster:
+        """What only Kubernetes has, on this store's connections, for a program `component` on `host`."""
+        return Cluster(self._client, component, host)
 
     async def get(self, kind: type[R], name: str, namespace: str = "") -> R:
         """See `Reader.get`."""

@@ -11,6 +11,7 @@ import msgspec
 
 from datastore.errors import Invalid
 from datastore.resources import names
+from datastore.resources.condition import Condition
 from datastore.resources.selector_parser import parse
 from datastore.resources.value import Kind, Resource, Value, check_below
 
@@ -97,6 +98,8 @@ class IPPoolStatus(Value, frozen=True, kw_only=True):
     blocks: int = 0
     conflicts_with: str = ""
     """The pool that this one overlaps, and because of which it isn't used."""
+    conditions: tuple[Condition, ...] = ()
+    """`Ready`: addresses are given from it."""
     observed_generation: int = 0
     """Of the spec that was counted, where the store knows one (Kubernetes)."""
 

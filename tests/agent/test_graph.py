@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from cni.records import HeldAddress, Port, Record
 from datastore import codec
 from datastore.resources.clusterconfiguration import ClusterConfiguration
 from datastore.resources.ippool import IPPool
-from datastore.resources.kubernetes import Namespace
+from datastore.resources.kubernetes import Namespace, Pod
 from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.resources.node import Node
 from datastore.resources.value import Resource
@@ -191,6 +192,82 @@ def test_an_endpoints_name_is_a_dns_name_with_a_hash_of_the_attachment(pod: str,
     assert endpoint_key(record(pod)) != endpoint_key(record(pod + "2"))
 
 
+def a_pod(
+    name: str,
+    node: str,
+    app: str,
+    *addresses: str,
+    uid: str = "u1",
+    phase: str = "Running",
+    metadata: Mapping[str, object] | None = None,
+) -> Resource:
+    known = {"name": name, "namespace": "shop", "labels": {"app": app}, "uid": uid, **(metadata or {})}
+    spec = {"nodeName": node, "containers": [{"name": "c", "ports": [{"name": "pg", "containerPort": 5433}]}]}
+    status = {"podIPs": [{"ip": one} for one in addresses], "phase": phase}
+    return resource({"apiVersion": "v1", "kind": "Pod", "metadata": known, "spec": spec, "status": status})
+
+
+def a_pool(*, nat: bool) -> Resource:
+    spec = {"cidr": "10.65.0.0/16", "natOutgoing": nat}
+    return resource({"apiVersion": "tortie.dev/v1", "kind": "IPPool", "metadata": {"name": "v4"}, "spec": spec})
+
+
+def test_a_local_pod_follows_its_pods_labels_and_ports() -> None:
+    one, fresh = graph(), graph()
+    for each in (one, fresh):
+        each.on_listed(NetworkPolicy, [netpol("a")])
+    mine = msgspec.structs.replace(record("db", app="nobody"), uid="u1")
+    one.set_local(mine)
+    one.on_changed(Pod, [a_pod("db", "node-1", "db")])
+    fresh.on_changed(Pod, [a_pod("db", "node-1", "db")])
+    fresh.set_local(mine)
+    assert told(one) == told(fresh)
+    assert one.compiler.groups != graph().compiler.groups  # the policy selects it
+    one.on_changed(Pod, [Gone("shop", "db")])
+    without = graph()
+    without.on_listed(NetworkPolicy, [netpol("a")])
+    without.set_local(mine)
+    assert told(one) == told(without)
+
+
+def test_a_pod_of_another_uid_says_nothing_of_the_one_before() -> None:
+    one, fresh = graph(), graph()
+    for each in (one, fresh):
+        each.set_local(msgspec.structs.replace(record("db"), uid="old"))
+    one.on_changed(Pod, [a_pod("db", "node-1", "web", uid="new")])
+    assert told(one) == told(fresh)
+    assert one.pod("shop", "db", "old") is None
+    assert one.pod("shop", "db", "new") is not None
+
+
+def test_a_static_pod_is_known_by_its_files_uid() -> None:
+    one = graph()
+    mirror = {"annotations": {"kubernetes.io/config.mirror": "of-the-file"}}
+    one.on_changed(Pod, [a_pod("db", "node-1", "db", uid="of-the-api", metadata=mirror)])
+    known = one.pod("shop", "db", "of-the-file")
+    assert known is not None
+    assert known.uid == "of-the-api"
+
+
+@pytest.mark.parametrize(
+    "nobody",
+    [
+        pytest.param(a_pod("api", "node-2", "api", "10.65.0.70", phase="Failed"), id="finished"),
+        pytest.param(a_pod("api", "node-2", "api"), id="without an address"),
+        pytest.param(Gone("shop", "api"), id="gone"),
+    ],
+)
+def test_a_remote_pod_that_is_none_any_more_is_forgotten(nobody: Resource | Gone) -> None:
+    one, fresh = graph(), graph()
+    for each in (one, fresh):
+        each.on_listed(NetworkPolicy, [netpol("a")])
+        each.set_local(record())
+    one.on_changed(Pod, [a_pod("api", "node-2", "api", "10.65.0.70")])
+    assert told(one) != told(fresh)
+    one.on_changed(Pod, [nobody])
+    assert told(one) == told(fresh)
+
+
 EVENTS = [
     (Namespace, namespace("shop", team="a")),
     (Namespace, namespace("shop", team="b")),
@@ -204,6 +281,14 @@ EVENTS = [
     (Node, node("node-2", "172.30.0.2")),
     (Node, node("node-2", "172.30.0.3")),
     (Node, Gone("", "node-2")),
+    (Pod, a_pod("far", "node-2", "api", "10.65.0.71")),
+    (Pod, a_pod("far", "node-2", "web", "10.65.0.71", phase="Succeeded")),
+    (Pod, Gone("shop", "far")),
+    (Pod, a_pod("db", "node-1", "api")),
+    (Pod, Gone("shop", "db")),
+    (IPPool, a_pool(nat=True)),
+    (IPPool, a_pool(nat=False)),
+    (IPPool, Gone("", "v4")),
     ("set", record()),
     ("set", record("db", "10.65.0.1", "api")),
     ("remove", record()),

@@ -11,7 +11,17 @@ from tests.e2e.tortie import Installed
 from tests.kube.whole.cluster import Cluster, missing
 from tests.sandbox import needs_sandbox
 
-_LIFE = ("cluster", "install", "traffic", "policies", "truth_tables", "scale", "removed_node", "uninstall")
+_LIFE = (
+    "cluster",
+    "install",
+    "operating",
+    "traffic",
+    "policies",
+    "truth_tables",
+    "scale",
+    "removed_node",
+    "uninstall",
+)
 """The modules in the order of a cluster's life; each leaves it as the next one needs it."""
 
 

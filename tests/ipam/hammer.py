@@ -120,9 +120,18 @@ async def _until_done(work: Callable[[], Awaitable[None]]) -> None:
             await asyncio.sleep(0.05)
 
 
+async def _opened(url: str) -> Store:
+    """The store, as soon as its server answers: on a busy machine a connection may take longer than a driver waits."""
+    while True:
+        try:
+            return await open_store(url)
+        except StoreError:
+            await asyncio.sleep(0.1)
+
+
 async def main() -> None:
     url, node, name, folder, count = sys.argv[1:]
-    store = await open_store(url)
+    store = await _opened(url)
     await hammer(store, node, name, Path(folder), int(count))
     await store.close()
 

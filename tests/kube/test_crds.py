@@ -12,6 +12,7 @@ import yaml
 from datastore.errors import Invalid
 from datastore.resources import clusterconfiguration, ippool
 from datastore.resources.clusterconfiguration import ClusterConfiguration
+from datastore.resources.condition import Condition
 from datastore.resources.ippool import IPPool
 from datastore.resources.ipreservation import IPReservation
 from datastore.resources.kinds import KINDS
@@ -37,6 +38,7 @@ CHOICES = {
     "IPPool.spec.allowedUses[]": ippool.USES,
     "IPPool.spec.assignmentMode": ippool.ASSIGNMENT_MODES,
     "ClusterConfiguration.spec.migration.phase": clusterconfiguration.PHASES,
+    "IPPool.status.conditions[].status": ("True", "False", "Unknown"),
     "WorkloadEndpoint.spec.ports[].protocol": PROTOCOLS,
 }
 SCALARS = {str: "string", bool: "boolean", int: "integer", float: "number"}
@@ -154,6 +156,27 @@ def test_choices_are_those_that_check_allows() -> None:
 @pytest.mark.parametrize("plural", OURS)
 def test_a_definition_is_small(plural: str) -> None:
     assert len((CRDS / f"{plural}.yaml").read_bytes()) < MAX_BYTES
+
+
+@pytest.mark.parametrize("kind", WRITTEN_BY_PEOPLE)
+def test_what_people_write_wrong_is_answered_with_what_to_write(kind: type[Resource]) -> None:
+    whole = schema(kind.KIND.plural)
+    parts = [whole, *(part for _, part in properties(kind.KIND.plural))]
+    rules = [rule for part in parts for rule in part.get("x-kubernetes-validations", ())]
+    assert rules
+    for rule in rules:
+        said = rule.get("message") or rule["messageExpression"]
+        assert any(word in said for word in ("write", "choose", "set ", "make ", "name it")), said
+
+
+@pytest.mark.parametrize("plural", OURS)
+def test_a_status_has_conditions_and_says_of_which_spec_it_is(plural: str) -> None:
+    status = schema(plural)["properties"].get("status")
+    if status is not None:
+        assert {"conditions", "observedGeneration"} <= set(status["properties"])
+        conditions = status["properties"]["conditions"]
+        assert (conditions["x-kubernetes-list-type"], conditions["x-kubernetes-list-map-keys"]) == ("map", ["type"])
+        assert set(conditions["items"]["properties"]) == set(fields(Condition))
 
 
 # What the API server makes of them
@@ -346,8 +369,8 @@ def test_people_see_a_line_for_each_object(tmp_path: Path) -> None:
         assert sent(document)[0] == 201
     config = control_plane().cached.kubeconfig(tmp_path / "kubeconfig", {"token": ADMIN_TOKEN})
     table = [line.split() for line in kubectl(config, "get", "ipp").stdout.splitlines()]
-    assert table[0] == ["NAME", "CIDR", "DISABLED", "USED", "FREE", "BLOCKS", "AGE"]
-    assert table[1][:3] == ["p", "10.65.0.0/16", "false"]
+    assert table[0] == ["NAME", "CIDR", "READY", "USED", "FREE", "BLOCKS", "AGE"]
+    assert table[1][:2] == ["p", "10.65.0.0/16"]
     everything = kubectl(config, "get", "tortie", "-A", "-o", "name").stdout.split()
     assert everything == ["ipblock.tortie.dev/10-65-0-64-26", "ippool.tortie.dev/p", "node.tortie.dev/n"]
     assert "All addresses of the pool" in kubectl(config, "explain", "ippool.spec.cidr").stdout

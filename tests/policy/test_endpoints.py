@@ -85,3 +85,36 @@ def test_what_cannot_be_understood_is_refused_with_its_path(pod: Pod, path: str)
     with pytest.raises(Invalid) as caught:
         endpoints.from_pod(pod)
     assert caught.value.path == path
+
+
+def _told_early(text: str, *, node: str = "n1", status: str = "{}") -> Pod:
+    metadata = "{name: web, namespace: shop, annotations: {cni.tortie.dev/podIPs: %r}}" % text  # noqa: UP031
+    (found,) = resources(f"kind: Pod\nmetadata: {metadata}\nspec: {{nodeName: '{node}'}}\nstatus: {status}\n")
+    assert isinstance(found, Pod)
+    return found
+
+
+def test_an_agent_tells_addresses_before_the_kubelet_does() -> None:
+    endpoint = endpoints.from_pod(_told_early('["10.0.0.1", "fd00::1"]'))
+    assert endpoint is not None
+    assert endpoint.addresses == (ip_address("10.0.0.1"), ip_address("fd00::1"))
+
+
+def test_the_kubelets_word_goes_before_the_agents() -> None:
+    endpoint = endpoints.from_pod(_told_early('["10.0.0.1"]', status="{podIPs: [{ip: 10.0.0.2}]}"))
+    assert endpoint is not None
+    assert endpoint.addresses == (ip_address("10.0.0.2"),)
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [
+        pytest.param(_told_early('["10.0.0.1"]', node=""), id="of no node"),
+        pytest.param(_told_early("10.0.0.1"), id="no JSON"),
+        pytest.param(_told_early('{"ip": 1}'), id="no list"),
+        pytest.param(_told_early("[1]"), id="numbers"),
+        pytest.param(_told_early('["web"]'), id="names"),
+    ],
+)
+def test_what_no_agent_wrote_counts_for_nothing(pod: Pod) -> None:
+    assert endpoints.from_pod(pod) is None

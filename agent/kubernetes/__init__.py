@@ -1,0 +1,1 @@
+"""What is otherwise where Pods are the endpoints: the agent of a Kubernetes node."""

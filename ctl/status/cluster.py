@@ -1,0 +1,79 @@
+"""What Kubernetes says of its nodes and of our agents' pods."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ctl.installation import HTTP_PORT, NodeSeen, PodSeen, agents, condition, daemonset, why
+from ctl.status.seen import Agent, Machine
+from datastore.errors import Forbidden, StoreError
+from datastore.kubernetes.requests import Requests
+
+_SAID = 300
+"""Characters of an agent's own reasons."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """One look at it."""
+
+    machines: Mapping[str, Machine]
+    agents: Mapping[str, Agent] = field(default_factory=dict)
+    daemonset: bool = False
+    notes: tuple[str, ...] = ()
+
+
+async def look(requests: Requests, namespace: str) -> Cluster:
+    """Nodes, and agents' pods as far as one may read them.
+
+    Raises:
+        StoreError: the API can't be read.
+    """
+    found = await requests.items("/api/v1/nodes", NodeSeen)
+    machines = {one.metadata.name: _machine(one) for one in found}
+    try:
+        made = await daemonset(requests, namespace)
+        pods = await agents(requests, namespace, made) if made is not None else []
+    except Forbidden as error:
+        return Cluster(machines, notes=(f"agents' pods can't be read: {error}",))
+    if made is None:
+        return Cluster(machines, notes=(f"there is no DaemonSet tortie-agent in {namespace}: agents aren't asked",))
+    said = await asyncio.gather(*(_agent(requests, pod) for pod in pods))
+    return Cluster(machines, _by_node(pods, said), daemonset=True)
+
+
+def _by_node(pods: list[PodSeen], said: list[Agent]) -> dict[str, Agent]:
+    """Of two pods of a node, while one is replaced, the one that is ready."""
+    pairs = sorted(zip(pods, said, strict=True), key=lambda pair: pair[1].ready)
+    return {pod.spec.node_name: agent for pod, agent in pairs if pod.spec.node_name}
+
+
+def _machine(node: NodeSeen) -> Machine:
+    ready = condition(node.status.conditions, "Ready")
+    network = condition(node.status.conditions, "NetworkUnavailable")
+    return Machine(
+        ready=ready.status == "True",
+        reason=ready.message or ready.reason or "its kubelet hasn't said so",
+        no_network=(network.message or network.reason or "without a reason") if network.status == "True" else "",
+    )
+
+
+async def _agent(requests: Requests, pod: PodSeen) -> Agent:
+    name, namespace = pod.metadata.name, pod.metadata.namespace
+    look = f"kubectl -n {namespace} logs {name}"
+    if pod.ready:
+        return Agent(ready=True, look=look)
+    if pod.status.phase != "Running":
+        return Agent(ready=False, reason=why(pod), look=f"kubectl -n {namespace} describe pod {name}")
+    reason = await _own_reason(requests, namespace, name)
+    return Agent(ready=False, reason=reason or why(pod), look=look)
+
+
+async def _own_reason(requests: Requests, namespace: str, pod: str) -> str:
+    """What the agent says at /readyz, asked through the API server; empty where that can't be done."""
+    try:
+        answer = await requests.answer(f"/api/v1/namespaces/{namespace}/pods/{pod}:{HTTP_PORT}/proxy/readyz")
+    except StoreError:
+        return ""
+    text = " ".join(answer.body[: _SAID * 4].decode(errors="replace").split())[:_SAID]
+    return "" if text.startswith("{") or answer.is_ok else text

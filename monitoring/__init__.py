@@ -1,0 +1,1 @@
+"""What a program tells probes and Prometheus of itself, over HTTP."""

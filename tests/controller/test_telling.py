@@ -1,0 +1,88 @@
+"""What a controller tells: Events of what it took back and of full pools, and metrics of both."""
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from controller.options import Options, parse
+from controller.telling import Telling
+from controller.view import View
+from datastore.events import Event
+from datastore.resources.ippool import IPPool, IPPoolSpec, IPPoolStatus
+from datastore.resources.value import Metadata
+from monitoring.address import HttpAddress
+
+OPTIONS = Options("memory:", "c1", "kube-system", Path("/nowhere"), "INFO")
+
+
+class People:
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.heard: list[Event] = []
+
+    def tell(self, event: Event) -> None:
+        self.heard.append(event)
+
+    async def told(self) -> None:
+        pass
+
+
+def pool(used: int, *, disabled: bool = False, capacity: int = 10) -> IPPool:
+    spec = IPPoolSpec(cidr="10.65.0.0/28", disabled=disabled)
+    status = IPPoolStatus(capacity=capacity, used=used, free=capacity - used, blocks=1)
+    return IPPool(metadata=Metadata(name="v4"), spec=spec, status=status)
+
+
+@pytest.mark.parametrize(
+    ("found", "reasons"),
+    [
+        pytest.param(pool(7), [], id="room"),
+        pytest.param(pool(8), ["PoolNearlyFull"], id="little room"),
+        pytest.param(pool(10), ["PoolExhausted"], id="none"),
+        pytest.param(pool(10, disabled=True), [], id="disabled"),
+        pytest.param(pool(0, capacity=0), [], id="never counted"),
+    ],
+)
+def test_people_hear_of_pools_that_get_full(found: IPPool, reasons: list[str]) -> None:
+    people = People()
+    Telling(OPTIONS, people).full([found])
+    assert [event.reason for event in people.heard] == reasons
+    assert all("tortiectl" in event.message for event in people.heard)
+
+
+def test_one_look_is_one_event_whatever_it_took_back() -> None:
+    people = People()
+    telling = Telling(OPTIONS, people)
+    lines = [f"reclaimed 10.65.0.{number} of shop/web: node n1 departed 312 s ago" for number in range(5)]
+    telling.taken_back([*lines, "deleted block 10.65.0.0/28, which is empty: node n1 departed 372 s ago"])
+    telling.taken_back([])
+    (event,) = people.heard
+    assert (event.reason, event.warning) == ("AddressesReclaimed", False)
+    assert event.message.endswith("; and 3 more, see the log")
+
+
+async def test_what_is_taken_back_is_counted_by_kind_and_pools_are_read() -> None:
+    telling, view = Telling(OPTIONS, People()), View()
+    view.pools["v4"] = pool(7)
+    telling.about(lambda: True, lambda: view, lambda: ["n1 can't be listed"])
+    async with AsyncExitStack() as stack:
+        await telling.listen(stack)
+    telling.taken_back(["reclaimed 10.65.0.1: nobody", "deleted endpoint shop/web: gone", "deleted block b: empty"])
+    text = telling.text()[0].decode()
+    for line in (
+        'tortie_ipam_gc_released_total{kind="address"} 1.0',
+        'tortie_ipam_gc_released_total{kind="endpoint"} 1.0',
+        'tortie_ipam_gc_released_total{kind="block"} 1.0',
+        'tortie_ipam_pool_allocated_addresses{pool="v4"} 7.0',
+        "tortie_controller_leader 1.0",
+        "tortie_datastore_connected 0.0",
+    ):
+        assert f"{line}\n" in text
+
+
+def test_where_to_listen_is_an_option() -> None:
+    assert parse(["--datastore", "memory:", "--http", ":9471"]).http == HttpAddress("", 9471)
+    with pytest.raises(SystemExit):
+        parse(["--datastore", "memory:", "--http", "9471"])
