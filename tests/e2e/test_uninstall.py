@@ -11,12 +11,13 @@ def test_nodes_are_as_they_were(cluster: Cluster, installed: Installed) -> None:
     cluster.kubectl("delete", "-k", MANIFESTS, "--ignore-not-found", "--wait")
     assert cluster.api.ask("GET", f"/api/v1/namespaces/{NAMESPACE}")[0] == 404
     for node in cluster.nodes:
-        planned = node.run(BIN / "tortiectl", "node", "cleanup", "--dry-run")
-        assert planned
+        before, used = installed.traces_before[node.name], traces(node)
+        assert used - before
+        assert node.run(BIN / "tortiectl", "node", "cleanup", "--dry-run")
+        assert traces(node) == used
         node.run(BIN / "tortiectl", "node", "cleanup")
-        now, before = traces(node), installed.traces_before[node.name]
-        assert sorted(now - before) == []
-        assert sorted(before - now) == []
+        cleaned = traces(node)
+        assert (sorted(cleaned - before), sorted(before - cleaned)) == ([], [])
 
 
 def test_nodes_are_not_ready_without_a_network(cluster: Cluster) -> None:

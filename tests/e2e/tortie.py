@@ -20,6 +20,7 @@ GRACE_S = 10
 """The shortest that ClusterConfiguration allows."""
 _NOT_OURS = ("KUBE", "kubernetes", " ACCEPT [")
 """kube-proxy's and the kubelet's chains, and built-in ones, which come with the first rule of a table."""
+_SAID_BYTES = 8000
 _BLOCKS = "/apis/tortie.dev/v1/ipblocks"
 _CONFIGURATION = "/apis/tortie.dev/v1/clusterconfigurations/default"
 
@@ -68,10 +69,11 @@ def trouble(cluster: Cluster) -> str:
         ("get", "pods", "-o", "wide"),
         ("describe", "pods"),
         ("logs", f"daemonset/{AGENT}", "--all-containers", "--tail=60"),
+        ("logs", f"daemonset/{AGENT}", "--previous", "--tail=60"),
         ("logs", f"deployment/{CONTROLLER}", "--tail=40"),
     )
     said = (cluster.kubectl_said("-n", NAMESPACE, *look) for look in looks)
-    return "\n".join((one.out or one.err)[-8000:] for one in said)
+    return "\n".join((one.out + one.err)[-_SAID_BYTES:] for one in said)
 
 
 def program_pods(cluster: Cluster, name: str) -> dict[str, Document]:
