@@ -9,6 +9,7 @@ import pytest
 
 from tests.e2e.documents import PORT, agnhost, apply, deployment, pod, remove, service
 from tests.e2e.running import Place, Running, all_running, eventually, outside, reaches
+from tests.kube.programs import AGNHOST
 from tests.kube.whole import addresses
 from tests.kube.whole.cluster import Cluster
 from tests.kube.whole.images import AGNHOST_IMAGE
@@ -69,6 +70,11 @@ def served(place: Place, address: str, port: int) -> None:
     eventually(f"{address}:{port} is served", lambda: reaches(place, address, port))
 
 
+def knows_api(place: Place) -> bool:
+    """Whether kube-proxy has come so far, after a change of its mode."""
+    return place.hears(addresses.API_SERVICE, 443) == "open"
+
+
 def test_every_pod_reaches_every_other_with_its_own_address(world: World) -> None:
     for one, other in permutations(world.web, 2):
         assert one.place.fetch(other.address) == other.name
@@ -93,11 +99,7 @@ def test_pods_reach_hosts(cluster: Cluster, world: World) -> None:
 
 def test_outside_sees_the_nodes_address(cluster: Cluster, world: World) -> None:
     machine = cluster.fabric.machine
-    if "server" not in machine.programs:
-        from tests.kube.programs import AGNHOST
-
-        server = machine.program("server", AGNHOST, "netexec", f"--http-port={OUTSIDE_PORT}", "--udp-port=-1")
-        server.start()
+    machine.program("server", AGNHOST, "netexec", f"--http-port={OUTSIDE_PORT}", "--udp-port=-1").start()
     eventually("there is a server outside", lambda: reaches(outside(cluster), addresses.FABRIC, OUTSIDE_PORT))
     for one in world.web:
         seen = one.place.fetch(addresses.FABRIC, OUTSIDE_PORT, "/clientip")
@@ -105,8 +107,8 @@ def test_outside_sees_the_nodes_address(cluster: Cluster, world: World) -> None:
 
 
 def test_a_pod_reaches_the_api_with_its_token(cluster: Cluster, proxy: str, world: World) -> None:
-    served_pods = {one.node.name: one for one in world.web}
-    for one in served_pods.values():
+    for one in {one.node.name: one for one in world.web}.values():
+        eventually("the API has its address", lambda place=one.place: knows_api(place))  # type: ignore[misc]
         answer = json.loads(cluster.kubectl("exec", one.name, "--", "sh", "-c", _ASK_API))
         assert "system:serviceaccount:default:default" in answer["message"]
 

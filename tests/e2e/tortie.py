@@ -18,8 +18,8 @@ AGENT = "tortie-agent"
 CONTROLLER = "tortie-controller"
 GRACE_S = 10
 """The shortest that ClusterConfiguration allows."""
-_NOT_OURS = ("KUBE", "kubernetes", " ACCEPT [")
-"""kube-proxy's and the kubelet's chains, and built-in ones, which come with the first rule of a table."""
+_NOT_OURS = ("KUBE", "kubernetes", "CNI-HOSTPORT", " ACCEPT [")
+"""kube-proxy's and the kubelet's chains, portmap's, which it never takes away, and built-in ones."""
 _SAID_BYTES = 8000
 _BLOCKS = "/apis/tortie.dev/v1/ipblocks"
 _CONFIGURATION = "/apis/tortie.dev/v1/clusterconfigurations/default"
