@@ -85,8 +85,7 @@ def _system(folder: Path) -> None:
 
 
 def _wheels(folder: Path) -> None:
-    made_of = (ROOT / "requirements.lock").read_text() + Path(wheels.__file__).read_text()
-    made_of += (ROOT / "pyproject.toml").read_text()
+    made_of = wheels.wanted() + Path(wheels.__file__).read_text()
     if _is_made_of(folder, made_of):
         return
     wheels.others(folder)

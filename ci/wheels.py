@@ -37,12 +37,16 @@ sys.exit({function}())
 """
 
 
+def wanted() -> str:
+    """The lock's lines of what is shipped; they decide what the folder of `others` has."""
+    return "".join(locked((ROOT / "requirements.lock").read_text(), shipped("tortie")))
+
+
 def others(folder: Path) -> None:
     """A new folder with the wheels of others."""
-    wanted = folder.with_suffix(".txt")
-    lock = (ROOT / "requirements.lock").read_text()
-    wanted.write_text("".join(locked(lock, shipped("tortie"))))
-    _install(folder, "--require-hashes", "-r", str(wanted))
+    requirements = folder.with_suffix(".txt")
+    requirements.write_text(wanted())
+    _install(folder, "--require-hashes", "-r", str(requirements))
 
 
 def ours(folder: Path) -> None:
