@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import tortie
-from tests.e2e.measured import Measured
 from tests.e2e.tortie import Installed
 from tests.kube.whole.cluster import Cluster, missing
 from tests.sandbox import needs_sandbox
@@ -19,6 +18,7 @@ _LIFE = (
     "policies",
     "truth_tables",
     "scale",
+    "upgrade",
     "removed_node",
     "uninstall",
 )
@@ -32,12 +32,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.kernel)
     ordered = sorted(ours, key=lambda item: _LIFE.index(item.path.stem.removeprefix("test_")))
     items[:] = [*(item for item in items if item not in set(ours)), *ordered]
-
-
-@pytest.fixture(scope="session")
-def measured() -> Measured:
-    """Of this run."""
-    return Measured()
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import pytest
 
 from tests.e2e import sixty
 from tests.e2e.documents import PORT, agnhost, apply, deployment, service
-from tests.e2e.measured import Measured
 from tests.e2e.running import Running, all_running, eventually, outside, reaches
 from tests.kube.whole import cgroups, reference
 from tests.kube.whole.cluster import Cluster
@@ -62,9 +61,9 @@ def test_exec_and_logs_go_by_the_apiserver_to_the_kubelet(bare: Cluster, web: li
     assert "Started HTTP server" in bare.kubectl("logs", web[0].name)
 
 
-def test_sixty_pods_start(bare: Cluster, web: list[Running], measured: Measured) -> None:
+def test_sixty_pods_start(bare: Cluster, web: list[Running]) -> None:
     sixty.make(bare)
-    pods, measured.reference_s = sixty.up(bare)
+    pods, _ = sixty.up(bare)
     assert len({pod["status"]["podIP"] for pod in pods}) == sixty.SIXTY
     sixty.scale(bare, 0)
     sixty.until_gone(bare)
