@@ -138,17 +138,26 @@ def _end(identity: str, recorded: Iterable[Process]) -> None:
     """End the lab's processes: those recorded, its keepers, and whatever is in a mount namespace with one of them.
 
     A keeper that has just been started may still be in the mount namespace that everybody else is in: ours is left out.
+    The others are held open meanwhile: the kernel gives the number of one that is gone to the next that anybody makes.
     """
     ours = {mount_namespace(os.getpid())}
     with contextlib.suppress(OSError):
         ours.add(mount_namespace(1))
+    with contextlib.ExitStack() as held:
+        _end_all(identity, recorded, ours, held)
+
+
+def _end_all(identity: str, recorded: Iterable[Process], ours: set[int], held: contextlib.ExitStack) -> None:
     inodes: set[int] = set()
     limit = time.monotonic() + _END_S
     while True:
         left = {process for process in {*recorded, *keepers(identity)} if process.alive}
         for process in left:
             with contextlib.suppress(OSError):
-                inodes.add(mount_namespace(process.pid))
+                if mount_namespace(process.pid) not in inodes | ours:
+                    fd = os.open(f"/proc/{process.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+                    held.callback(os.close, fd)
+                    inodes.add(os.fstat(fd).st_ino)
         left.update(in_mount_namespaces(frozenset(inodes - ours)))
         if not left:
             return
