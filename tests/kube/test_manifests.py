@@ -71,7 +71,7 @@ def test_everything_applies_and_applying_again_changes_nothing() -> None:
 
 
 @needs_kubernetes
-@pytest.mark.parametrize("what", ["overlays/etcd", "overlays/k3s", "cleanup"])
+@pytest.mark.parametrize("what", ["overlays/k3s", "cleanup"])
 def test_an_overlay_applies(what: str) -> None:
     kubectl(config(), "apply", "--server-side", "--dry-run=server", "-k", MANIFESTS / what)
 
@@ -114,16 +114,6 @@ def test_k3s_has_its_own_folders_and_nothing_else_differs() -> None:
     assert [each for each in base if each["kind"] != "DaemonSet"] == [
         each for each in found if each["kind"] != "DaemonSet"
     ]
-
-
-@needs_kubernetes
-def test_with_etcd_both_programs_are_told_where_it_is() -> None:
-    found = rendered(MANIFESTS / "overlays" / "etcd")
-    for kind, name in (("DaemonSet", "tortie-agent"), ("Deployment", "tortie-controller")):
-        (container,) = one(kind, name, found)["spec"]["template"]["spec"]["containers"]
-        assert container["args"][:2] == ["--datastore", "$(TORTIE_DATASTORE)"]
-        assert container["envFrom"] == [{"configMapRef": {"name": "tortie-datastore"}}]
-        assert "/etc/tortie-etcd" in [mount["mountPath"] for mount in container["volumeMounts"]]
 
 
 @pytest.mark.parametrize("name", ["tortie-agent", "tortie-controller"])
