@@ -1,12 +1,11 @@
 """The Helm chart says what manifests/base says: its templates are those files with values in a few places.
 
-Helm renders it where there is one (`helm` on the PATH). Everywhere the few constructs that the templates use are
+helm renders it, and refuses values that it can't be given. Without helm the few constructs that the templates use are
 filled in here: a value, its quoted form, a default, a value as YAML.
 """
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 import yaml
 
 from tests.kube.installed import MANIFESTS
+from tests.kube.programs import HELM, KUBERNETES, needs_helm
 from tests.kube.test_manifests import BASE, documents, rendered
 
 CHART = MANIFESTS / "chart"
@@ -103,6 +103,8 @@ def judge(schema: dict[str, Any], found: object, whole: dict[str, Any]) -> None:
         assert re.search(schema["pattern"], str(found))
     elif "enum" in schema:
         assert found in schema["enum"]
+    elif "type" in schema:
+        assert type(found) is {"boolean": bool, "integer": int, "string": str}[schema["type"]]
 
 
 def test_the_schema_knows_every_value_and_takes_the_defaults() -> None:
@@ -111,16 +113,30 @@ def test_the_schema_knows_every_value_and_takes_the_defaults() -> None:
     with pytest.raises(AssertionError):
         judge(schema, {**VALUES, "pool": []}, schema)
     with pytest.raises(AssertionError):
-        judge(schema, {**VALUES, "datastore": "sqlite:///x"}, schema)
+        judge(schema, {**VALUES, "strictAffinity": "yes"}, schema)
 
 
-def test_helm_renders_the_same_objects_where_there_is_one() -> None:
-    """Not marked as skipped: CI has no Helm, and takes no skip."""
-    helm = shutil.which("helm")
-    if helm is None:
-        return
-    done = subprocess.run([helm, "template", "tortie", str(CHART)], capture_output=True, text=True, check=True)
-    assert sorted(map(comparable, documents(done.stdout))) == sorted(map(comparable, rendered(MANIFESTS)))
+@needs_helm
+def test_helm_renders_the_same_objects() -> None:
+    found = documents(helm())
+    assert sorted(map(comparable, found)) == sorted(map(comparable, rendered(MANIFESTS)))
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("setting", "field"),
+    [("strictAffinity=2", "strictAffinity"), ("pool=10.0.0.0/8", "pool"), ("pools[0].cidr=10.0.0.0/8", "pools")],
+)
+def test_helm_refuses_a_value_that_it_does_not_know(setting: str, field: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        helm("--set", setting)
+    assert field in refused.value.stderr
+
+
+def helm(*more: str) -> str:
+    version = KUBERNETES.name.removeprefix("kubernetes-")
+    command = (str(HELM), "template", "tortie", str(CHART), "--kube-version", version, *more)
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def comparable(document: dict[str, Any]) -> str:
