@@ -226,3 +226,15 @@ async def test_a_mistake_in_the_work_ends_the_candidate_and_frees_the_lease(worl
     with pytest.raises(ZeroDivisionError):
         await first.task
     assert (await lease(world.store)).spec.holder_identity == ""
+
+
+async def test_a_leader_that_was_stopped_for_a_while_isnt_sure_any_more() -> None:
+    clock = Clock()
+    one = Candidate(MemoryStore(), "a", clock)
+    await one.leads()
+    assert one.election.surely_leads()
+    clock.now += TIMING.deadline_s
+    assert (one.election.leads, one.election.surely_leads()) == (True, False)
+    await until(one.election.surely_leads)
+    await one.end()
+    assert not one.election.surely_leads()
