@@ -1,6 +1,7 @@
 """manifests/: everything of it is taken by an API server, and what is rendered from it is the same thing."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,21 @@ def test_install_yaml_applies_without_server_side_too() -> None:
 def test_what_the_page_has_in_yaml_is_taken(block: int, tmp_path: Path) -> None:
     text = blocks("kubernetes.md", "yaml")[block]
     if "kind: Kustomization" in text:
-        assert set(yaml.safe_load(text)) == {"apiVersion", "kind", "resources", "images"}
+        found = yaml.safe_load(text)
+        (resource,) = found["resources"]
+        found["resources"] = [os.path.relpath(MANIFESTS / resource.partition("/manifests")[2].lstrip("/"), tmp_path)]
+        (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(found))
+        rendered_now = kubectl(MANIFESTS / "none", "kustomize", tmp_path).stdout
+        told = [one.get("newName") for one in found.get("images", ())]
+        told += [one for part in found.get("configMapGenerator", ()) for one in _settings(part["literals"])]
+        assert all(str(one) in rendered_now for one in told)
         return
     (tmp_path / "page.yaml").write_text(text)
     kubectl(config(), "apply", "--dry-run=server", "-f", tmp_path / "page.yaml")
+
+
+def _settings(literals: list[str]) -> list[str]:
+    return [literal.partition("=")[2] for literal in literals]
 
 
 @needs_kubernetes
