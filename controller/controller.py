@@ -204,7 +204,7 @@ class Controller:
         self._counts[" ".join(line.split()[: 1 if line.startswith("reclaimed") else 2])] += 1
 
     def _failures(self) -> list[str]:
-        copying = self._copier.complaints() if self._copier is not None else ()
+        copying = (self._copier.failure, *self._copier.complaints()) if self._copier is not None else ()
         return [text for text in (self._election.failure, self._failure, *self._watch_failures(), *copying) if text]
 
     def _watch_failures(self) -> list[str]:

@@ -114,9 +114,7 @@ class Copier:
         return max(ledger.behind_s(), unheard_s)
 
     def complaints(self) -> Iterator[str]:
-        """What somebody should look at; a watch that fails is told by who runs it."""
-        if self.failure:
-            yield self.failure
+        """Which objects to look at; what fails as a whole is in `failure`, or told by who runs the watches."""
         for ledger in self.ledgers.values():
             if ledger.behind_s() > LATE_S:
                 yield (

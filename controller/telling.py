@@ -117,7 +117,9 @@ class Telling:
 
     def _readings(self) -> Iterator[Reading]:
         yield Reading("tortie_controller_leader", "Whether this one leads", {(): float(self._leads())})
-        connected = float(not self._failures())
+        copier = self._copier()
+        about_objects = set(copier.complaints()) if copier is not None else set[str]()
+        connected = float(not set(self._failures()) - about_objects)
         yield Reading("tortie_datastore_connected", "Whether the datastore does what it is asked", {(): connected})
         yield from self._of_the_copy()
         pools = self._view().pools

@@ -89,7 +89,7 @@ async def test_how_far_the_copy_is_behind_is_told_as_metrics_and_as_an_event() -
     now, people = 0.0, People()
     telling = Telling(OPTIONS, people)
     copier = Copier(MemoryStore(), MemoryStore(), clock=lambda: now)
-    telling.about(lambda: True, View, tuple, lambda: copier)
+    telling.about(lambda: True, View, lambda: list(copier.complaints()), lambda: copier)
     async with AsyncExitStack() as stack:
         await telling.listen(stack)
     ledger = copier.ledgers[NetworkPolicy]
@@ -108,6 +108,7 @@ async def test_how_far_the_copy_is_behind_is_told_as_metrics_and_as_an_event() -
         'tortie_copy_behind_seconds{kind="networkpolicies.networking.k8s.io"} 60.0',
         'tortie_copy_behind_seconds{kind="pods"} 0.0',
         'tortie_copy_writes_total{kind="pods",verb="create"} 3.0',
+        "tortie_datastore_connected 1.0",
     ):
         assert f"{line}\n" in text
 
