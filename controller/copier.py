@@ -162,7 +162,7 @@ class Copier:
         self.failure = (
             f"the datastore has the copy of another cluster (kube-system is {theirs.metadata.uid} there, "
             f"{ours.metadata.uid} here): give each cluster a prefix of its own; if the other is gone for good: "
-            "tortiectl delete namespaces kube-system --force"
+            "tortiectl delete namespaces kube-system"
         )
         return False
 
