@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.e2e import tortie
 from tests.host import BIN
 from tests.kube.programs import ETCD
+from tests.kube.server import wait_for
 from tests.kube.whole import addresses
 from tests.kube.whole.api import Document
 from tests.kube.whole.cluster import Cluster
@@ -99,3 +100,6 @@ def install(cluster: Cluster, etcd: Etcd, folder: Path) -> None:
         cluster.wait_ready()
     except AssertionError as error:
         raise AssertionError(f"{error}\n{tortie.trouble(cluster)}") from None
+    for program in (f"daemonset/{tortie.AGENT}", f"deployment/{tortie.CONTROLLER}"):
+        cluster.kubectl("-n", tortie.NAMESPACE, "rollout", "status", program, "--timeout=120s")
+    wait_for("the defaults", lambda: etcd.items("ippools") != [])
