@@ -97,6 +97,8 @@ async def _serve(options: Options, store: "Store") -> int:
     except OSError as error:
         log.error("%s", error)
         return 1
+    finally:
+        await surroundings.close()
     return 0
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
+from controller.collector import owner_of
 from datastore.resources.clusterconfiguration import ClusterConfiguration, ClusterConfigurationSpec
 from datastore.resources.ipblock import Allocation, IPBlock
 from datastore.resources.ippool import IPPool
@@ -39,7 +40,8 @@ class View:
     def __init__(self) -> None:
         self.claims = Claims()
         self.settings = ClusterConfigurationSpec()
-        self.nodes: set[str] = set()
+        self.nodes: dict[str, str] = {}
+        """The Nodes by name, with the uid of the Kubernetes Node that each goes with; empty where there is none."""
         self.pools: dict[str, IPPool] = {}
         self.reservations: dict[str, IPReservation] = {}
         self.blocks: dict[str, IPBlock] = {}
@@ -51,7 +53,7 @@ class View:
     def absent(self) -> frozenset[str]:
         """The names that blocks and endpoints have for nodes, and no Node object has."""
         named = {one.node for one in self.claims.endpoints()}
-        return frozenset(named.union(*self._homes.values()) - self.nodes)
+        return frozenset(named.union(*self._homes.values()) - self.nodes.keys())
 
     def told(self, kind: type[Resource]) -> tuple[Callable[[Sequence[Resource]], None], Callable[..., None]]:
         """What a `KindSync` of a kind calls: for a listing, and for changes."""
@@ -88,7 +90,7 @@ class View:
             case Pod() | WorkloadEndpoint():
                 self.claims.set(resource)
             case Node():
-                self.nodes.add(resource.name)
+                self.nodes[resource.name] = owner_of(resource)
             case IPBlock():
                 self.blocks[resource.name] = _without_owners(resource)
                 self._homes[resource.name] = homes(resource)
@@ -107,7 +109,7 @@ class View:
         elif kind is ClusterConfiguration:
             self.settings = ClusterConfigurationSpec()
         elif kind is Node:
-            self.nodes.discard(gone.name)
+            self.nodes.pop(gone.name, None)
         elif kind is IPBlock:
             self.blocks.pop(gone.name, None)
             self._homes.pop(gone.name, None)

@@ -8,7 +8,7 @@
 | the rest of Pod, Node, Namespace, ServiceAccount | the fields we use (`lenient`); an update leaves the others alone |
 
 What the server alone writes (generation, managedFields, times) is hidden, so that an object equals what it was made of.
-A uid is told for Pods alone, where it means something to callers.
+A uid is told of Kubernetes' own objects, where it means something to callers: one of its name may come again.
 """
 
 from collections.abc import Mapping
@@ -135,7 +135,7 @@ class Reading(Generic[R]):
             namespace=found.namespace,
             labels=labels,
             annotations=annotations,
-            uid=found.uid if self._kind is Pod else "",
+            uid=found.uid if self._form.partly else "",
             resource_version=stamp.text,
             unknown=NO_UNKNOWN if self._form.partly else _unknown(found),
         )

@@ -14,32 +14,36 @@ import pytest
 import yaml
 
 from tests.kube.installed import MANIFESTS
-from tests.kube.programs import HELM, KUBERNETES, needs_helm
-from tests.kube.test_manifests import BASE, documents, rendered
+from tests.kube.programs import HELM, KUBERNETES, needs_helm, needs_kubernetes
+from tests.kube.test_manifests import BASE, documents, one, rendered
 
 CHART = MANIFESTS / "chart"
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 ABOUT = yaml.safe_load((CHART / "Chart.yaml").read_text())
 _ACTION = re.compile(r"\{\{-? *(?P<what>[^{}]*?) *\}\}")
+_IF = re.compile(
+    r' *\{\{- if hasPrefix "(?P<prefix>\w+)" (?P<path>[.\w]+) \}\}\n(?P<inside>.*?) *\{\{- end \}\}\n', re.DOTALL
+)
 _KEEP = {"helm.sh/resource-policy": "keep"}
 
 
-def value(path: str) -> Any:  # noqa: ANN401  # whatever YAML has
+def value(path: str, values: dict[str, Any] = VALUES) -> Any:  # noqa: ANN401  # whatever YAML has
     """What .Values.x.y or .Chart.AppVersion stands for."""
     if path == ".Chart.AppVersion":
         return ABOUT["appVersion"]
-    found = {"Values": VALUES}
+    found = {"Values": values}
     for part in path.strip(".").split("."):
         found = found[part]
     return found
 
 
-def filled(template: str) -> str:
-    """A template with the values of values.yaml; what it doesn't know it refuses."""
+def filled(template: str, datastore: str = "") -> str:
+    """A template with the values of values.yaml, perhaps another datastore; what it doesn't know it refuses."""
+    values = VALUES | ({"datastore": datastore} if datastore else {})
 
     def fill(match: re.Match[str]) -> str:
         path, *pipes = (part.strip() for part in match["what"].split("|"))
-        found = value(path)
+        found = value(path, values)
         for pipe in pipes:
             word, *rest = pipe.split()
             match word:
@@ -53,13 +57,30 @@ def filled(template: str) -> str:
                     raise AssertionError(f"{pipe} is unknown here")
         return str(found)
 
-    return _ACTION.sub(fill, template)
+    chosen = _IF.sub(
+        lambda match: match["inside"] if value(match["path"], values).startswith(match["prefix"]) else "", template
+    )
+    return _ACTION.sub(fill, chosen)
 
 
 @pytest.mark.parametrize("name", ["agent", "controller"])
 def test_a_program_is_rendered_as_the_base_has_it(name: str) -> None:
     found = documents(filled((CHART / "templates" / f"{name}.yaml").read_text()))
     assert found == documents((BASE / f"{name}.yaml").read_text())
+
+
+@needs_kubernetes
+@pytest.mark.parametrize("name", ["agent", "controller"])
+def test_with_an_etcd_a_program_is_rendered_as_the_overlay_has_it(name: str) -> None:
+    overlay = MANIFESTS / "overlays" / "etcd"
+    url = (overlay / "datastore.env").read_text().partition("=")[2].strip()
+    (found,) = documents(filled((CHART / "templates" / f"{name}.yaml").read_text(), url))
+    wanted = one(found["kind"], f"tortie-{name}", rendered(overlay))
+    (container,) = wanted["spec"]["template"]["spec"]["containers"]
+    del container["envFrom"]
+    container["args"][1] = url
+    assert found == wanted
+    assert (CHART / "files" / "copier.yaml").resolve() == overlay / "copier.yaml"
 
 
 def test_what_has_no_values_is_the_very_file() -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from tests.host import NEWEST_PLUGINS, Said
 from tests.kube import programs
+from tests.kube.certs import Certs
 from tests.kube.programs import KUBECTL
 from tests.kube.server import wait_for
 from tests.kube.whole import addresses, cgroups, credentials, images
@@ -124,6 +125,11 @@ class Cluster:
     @property
     def machines(self) -> tuple[Machine, ...]:
         return (*(node.machine for node in (*self.nodes, *self._departed)), self.fabric.machine)
+
+    @property
+    def certs(self) -> Certs:
+        """Of the control plane, whose CA signs whatever else a test needs."""
+        return self._credentials.certs
 
     @property
     def kubeconfig(self) -> Path:
