@@ -18,6 +18,7 @@ _LIFE = (
     "policies",
     "truth_tables",
     "scale",
+    "away",
     "upgrade",
     "removed_node",
     "uninstall",

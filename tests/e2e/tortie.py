@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import ip_network
 
-from tests.host import ROOT
+from tests.host import BIN, ROOT, Said
 from tests.kube.server import wait_for
 from tests.kube.whole.api import Document
 from tests.kube.whole.cluster import Cluster
@@ -21,6 +21,7 @@ GRACE_S = 10
 _NOT_OURS = ("KUBE", "kubernetes", "CNI-HOSTPORT", " ACCEPT [")
 """kube-proxy's and the kubelet's chains, portmap's, which it never takes away, and built-in ones."""
 _SAID_BYTES = 8000
+_TOLD_WITHIN_S = 300.0
 _BLOCKS = "/apis/tortie.dev/v1/ipblocks"
 _CONFIGURATION = "/apis/tortie.dev/v1/clusterconfigurations/default"
 
@@ -74,6 +75,12 @@ def trouble(cluster: Cluster) -> str:
     )
     said = (cluster.kubectl_said("-n", NAMESPACE, *look) for look in looks)
     return "\n".join((one.out + one.err)[-_SAID_BYTES:] for one in said)
+
+
+def kubectl_tortie(cluster: Cluster, *arguments: object) -> Said:
+    """`kubectl tortie`, as kubectl would call it."""
+    command = (BIN / "kubectl-tortie", *arguments, "--kubeconfig", cluster.kubeconfig)
+    return cluster.fabric.machine.said(*command, timeout_s=_TOLD_WITHIN_S)
 
 
 def program_pods(cluster: Cluster, name: str) -> dict[str, Document]:
