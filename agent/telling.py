@@ -119,6 +119,8 @@ class Telling:
             return
         if self._plugin.not_ready:
             yield self._plugin.not_ready
+        if self._plugin.other_relay:
+            yield self._plugin.other_relay
         if self._dataplane.failure:
             yield f"rules can't be applied: {self._dataplane.failure}"
         if self._conflist is not None and self._conflist.reason:
