@@ -44,13 +44,16 @@ def host(tmp_path: Path) -> Iterator[Host]:
 def test_a_second_agent_leaves_the_first_its_sockets_and_its_node(host: Host) -> None:
     first = host.agent
     second = host.begin()
-    assert second.wait(60) == 1
+    try:
+        assert second.wait(60) == 1
+    finally:
+        second.kill()
+        host.agent = first
     assert "another tortie-agent serves this node already" in host.log()
     pod = host.pod()
     said = host.call("ADD", CONFIG, netns=f"/run/netns/{pod.name}")
     assert said.status == 0, said.out
     assert host.call("DEL", CONFIG, netns=f"/run/netns/{pod.name}").status == 0
-    host.agent = first
 
 
 @needs_sandbox
