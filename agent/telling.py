@@ -158,4 +158,4 @@ def _keeper(options: Options, people: Events) -> ConflistKeeper | None:
     def tell(why: str) -> None:
         people.tell(events.sorts_first(options.node, why))
 
-    return ConflistKeeper(Places(options.conflist, options.conflist_folder), tell)
+    return ConflistKeeper(Places(options.conflist, options.conflist_folder, options.conflist_on_host), tell)
