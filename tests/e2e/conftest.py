@@ -19,6 +19,7 @@ _LIFE = (
     "truth_tables",
     "scale",
     "away",
+    "skew",
     "upgrade",
     "removed_node",
     "uninstall",

@@ -22,6 +22,7 @@ _NOT_OURS = ("KUBE", "kubernetes", "CNI-HOSTPORT", " ACCEPT [")
 """kube-proxy's and the kubelet's chains, portmap's, which it never takes away, and built-in ones."""
 _SAID_BYTES = 8000
 _TOLD_WITHIN_S = 300.0
+_ROLLED_TRIES = 3
 _BLOCKS = "/apis/tortie.dev/v1/ipblocks"
 _CONFIGURATION = "/apis/tortie.dev/v1/clusterconfigurations/default"
 
@@ -62,6 +63,20 @@ def install(cluster: Cluster) -> Installed:
     wait_for("the defaults", lambda: cluster.api.ask("GET", _CONFIGURATION)[0] == HTTPStatus.OK)
     cluster.api.merge(_CONFIGURATION, {"spec": {"reclaimGraceSeconds": GRACE_S, "cooldownSeconds": 1}})
     return Installed(cluster, before, seconds, traces_before)
+
+
+def rolled(cluster: Cluster, *programs: str) -> None:
+    """Until every pod of these programs, such as daemonset/tortie-agent, is of its newest form.
+
+    Raises:
+        AssertionError: says what a person would look at.
+    """
+    for one in programs:
+        for _ in range(_ROLLED_TRIES):
+            if not cluster.kubectl_said("-n", NAMESPACE, "rollout", "status", one, "--timeout=120s").status:
+                break
+        else:
+            raise AssertionError(f"{one} isn't rolled\n{trouble(cluster)}")
 
 
 def trouble(cluster: Cluster) -> str:
