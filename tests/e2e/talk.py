@@ -11,7 +11,8 @@ from tests.kube.whole.api import Document
 from tests.kube.whole.cluster import Cluster
 
 _EVERY_S = 0.02
-_ANSWER_S = 1.0
+_ANSWER_S = 5.0
+"""Nobody asks again by UDP: what is lost stays so, and what is late on a busy machine isn't lost."""
 _NAME = "talks"
 
 
@@ -24,6 +25,8 @@ class Talk:
         self.asked = 0
         self.lost: list[float] = []
         """When, in seconds since the beginning."""
+        self.slowest_s = 0.0
+        """The longest that an answer took."""
         self._thread = threading.Thread(target=self._talk)
         self._began = time.monotonic()
         self._thread.start()
@@ -38,6 +41,8 @@ class Talk:
             self.asked += 1
             if self._asks.place.hears(self._answers.address, protocol="UDP", seconds=_ANSWER_S) != "open":
                 self.lost.append(round(at, 2))
+            else:
+                self.slowest_s = max(self.slowest_s, time.monotonic() - self._began - at)
 
 
 def pods() -> list[Document]:
