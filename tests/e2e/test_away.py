@@ -14,7 +14,7 @@ import pytest
 from tests.e2e import talk
 from tests.e2e.asked import WATCHED, Requests
 from tests.e2e.documents import agnhost, apply, busybox, deployment, pod, policy, remove
-from tests.e2e.running import Running, all_running, eventually
+from tests.e2e.running import Running, all_running, container_id, eventually
 from tests.e2e.tortie import AGENT, kubectl_tortie, program_pods, settle
 from tests.host import Said
 from tests.kube.whole import addresses
@@ -47,10 +47,6 @@ class Away:
     agents: dict[str, tuple[str, int]]
     added: Said
     """An ADD of the plugin, as containerd executes it."""
-    deleted_s: float
-    """How long the static pod that was taken away kept its link."""
-    left_before: str
-    """The address of the pod whose sandbox was killed."""
     requests: Requests
     after: list[Running] = field(default_factory=list)
 
@@ -99,6 +95,12 @@ def kill_sandbox(node: Node, name: str) -> None:
     node.kill_container(sandbox)
 
 
+def _container(cluster: Cluster) -> str:
+    """The struck pod's, as its kubelet has told."""
+    (found,) = cluster.pods(f"app={_STRUCK}")
+    return container_id(found)
+
+
 @pytest.fixture(scope="module")
 def away(cluster: Cluster) -> Iterator[Away]:
     """The API server killed, history forgotten, everything tried meanwhile, and the server started again."""
@@ -119,15 +121,14 @@ def away(cluster: Cluster) -> Iterator[Away]:
         place(second, "comes")
         kill_sandbox(third, _STRUCK)
         added = plugin(second, "ADD")
-        began = time.monotonic()
         eventually("the static pod's link is gone", lambda: len(links(second)) < count, AWAY_S)
-        deleted_s = time.monotonic() - began
         time.sleep(max(0.0, until - time.monotonic()))
         requests = Requests(cluster)
         cluster.fabric.apiserver.start()
         cluster.fabric.apiserver.wait(cluster.api.ready)
-        found = Away(list(talks), before, added, deleted_s, old.address, requests)
+        found = Away(list(talks), before, added, requests)
         cluster.wait_ready()
+        eventually("the API has heard of it", lambda: _container(cluster) != old.container, _AGAIN_WITHIN_S)
         found.after += all_running(cluster, "app=comes", 1) + all_running(cluster, f"app={_STRUCK}", 1)
     yield found
     take_away(second, "comes")
