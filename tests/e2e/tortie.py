@@ -23,7 +23,7 @@ _NOT_OURS = ("KUBE", "kubernetes", "CNI-HOSTPORT", " ACCEPT [")
 _SAID_BYTES = 8000
 _TOLD_WITHIN_S = 300.0
 _ROLLED_TRIES = 3
-_BLOCKS = "/apis/tortie.dev/v1/ipblocks"
+BLOCKS = "/apis/tortie.dev/v1/ipblocks"
 _CONFIGURATION = "/apis/tortie.dev/v1/clusterconfigurations/default"
 
 
@@ -111,7 +111,7 @@ def owned(cluster: Cluster) -> dict[str, str]:
     """Who owns which address, as blocks say: namespace/name of the pod."""
     return {
         str(ip_network(block["spec"]["cidr"])[int(ordinal)]): f"{found.get('namespace')}/{found.get('pod')}"
-        for block in cluster.api.items(_BLOCKS)
+        for block in cluster.api.items(BLOCKS)
         for ordinal, found in block["spec"].get("allocations", {}).items()
     }
 
@@ -140,8 +140,8 @@ def settle(cluster: Cluster) -> None:
 
     try:
         wait_for("addresses and links settled", settled)
-    except AssertionError:
-        raise AssertionError(f"left behind: {left}") from None
+    except AssertionError as error:
+        raise AssertionError(f"left behind: {left}: {error}") from None
 
 
 def _left(cluster: Cluster) -> list[str]:
