@@ -1,6 +1,7 @@
 """tortie-agent's command line, checked before anything is touched."""
 
 import argparse
+import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ DEFAULT_SOCKET = Path("/run/tortie/cni.sock")
 DEFAULT_STATE = Path("/var/lib/tortie")
 DEFAULT_REFRESH_S = 30.0
 DEFAULT_CONFLIST_FOLDER = Path("/etc/cni/net.d")
+_ON_HOST = "TORTIE_CONFLIST_DIR_ON_HOST"
 _MACHINE_ID = Path("/etc/machine-id")
 _SOCKET_MAX = 100
 """Bytes of a socket's path; sun_path has 108 with its NUL, and a name with `.new` is bound first."""
@@ -60,6 +62,8 @@ class Options:
     conflist_folder: Path = DEFAULT_CONFLIST_FOLDER
     kubernetes: str = ""
     """The Kubernetes API whose Pods are this node's, where the datastore is another; empty otherwise."""
+    conflist_on_host: Path | None = None
+    """What people call that folder on the host, where this agent is in a container."""
 
     @property
     def control(self) -> Path:
@@ -170,6 +174,7 @@ def _checked(given: argparse.Namespace) -> Options:
         conflist=given.conflist.absolute() if given.conflist is not None else None,
         conflist_folder=given.conflist_dir.absolute(),
         kubernetes=kubernetes,
+        conflist_on_host=Path(os.environ[_ON_HOST]) if os.environ.get(_ON_HOST) else None,
     )
     for path in (options.socket, options.control, options.ipam):
         if len(str(path).encode()) > _SOCKET_MAX:

@@ -19,6 +19,8 @@ _LIFE = (
     "policies",
     "truth_tables",
     "scale",
+    "away",
+    "skew",
     "upgrade",
     "removed_node",
     "uninstall",

@@ -149,6 +149,13 @@ class Cluster:
         self.nodes = tuple(node for node in self.nodes if node is not gone)
         self._departed += (gone,)
 
+    def use_proxy(self, mode: str) -> None:
+        """kube-proxy in another mode on every node; nothing happens where it is so."""
+        if mode != self.proxy:
+            for node in self.nodes:
+                node.start_proxy(mode)
+            self.proxy = mode
+
     def load(self, archive: Path) -> None:
         """An image, for every node."""
         self._each(lambda node: node.load(archive))
