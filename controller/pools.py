@@ -46,8 +46,12 @@ def _with(pool: IPPool, counted: IPPoolStatus) -> IPPool:
     changes = {field: getattr(counted, field) for field in ("capacity", "used", "free", "blocks", "conflicts_with")}
     others = tuple(one for one in pool.status.conditions if one.type != READY)
     known = next((one for one in pool.status.conditions if one.type == READY), None)
-    conditions = (*others, _since(known, _ready(pool, counted)))
-    return msgspec.structs.replace(pool, status=msgspec.structs.replace(pool.status, **changes, conditions=conditions))
+    generation = pool.metadata.generation
+    ready = msgspec.structs.replace(_ready(pool, counted), observed_generation=generation)
+    status = msgspec.structs.replace(
+        pool.status, **changes, conditions=(*others, _since(known, ready)), observed_generation=generation
+    )
+    return msgspec.structs.replace(pool, status=status)
 
 
 def _ready(pool: IPPool, counted: IPPoolStatus) -> Condition:
