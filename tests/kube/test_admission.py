@@ -200,5 +200,62 @@ def test_an_agent_annotates_its_nodes_pods_and_changes_nothing_else(server: ApiS
     refused(patched(note, "n1", below=""), "cannot patch resource")
 
 
+# The annotation in which agents tell addresses early
+
+FORGED: Document = {"metadata": {"annotations": {"cni.tortie.dev/podIPs": '["10.65.0.9"]'}}}
+LEAVE_IT = ("is written by the agent of the pod's node alone", "leave it out")
+
+
+def web(server: ApiServer, **spec: object) -> Document:
+    """A pod, on n1 unless something else is said."""
+    wanted = {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}], **spec}
+    document = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}, "spec": wanted}
+    made: Document = server.make(PODS, document)
+    return made
+
+
+def test_nobody_makes_a_pod_that_tells_addresses(server: ApiServer) -> None:
+    spec = {"containers": [{"name": "c", "image": "i"}]}
+    body = {"metadata": {"name": "web", **FORGED["metadata"]}, "spec": spec}
+    refused(server.ask("POST", PODS, body, token=ADMIN_TOKEN), *LEAVE_IT)
+    asks = {**body, "metadata": {"name": "web", "annotations": {"cni.tortie.dev/ipAddrs": '["10.65.0.9"]'}}}
+    assert server.ask("POST", PODS, asks, token=ADMIN_TOKEN)[0] == 201
+
+
+@pytest.mark.parametrize("below", ["", "/status"])
+def test_nobody_writes_a_pods_addresses_over(below: str, server: ApiServer) -> None:
+    web(server)
+    told: Document = {"metadata": {"annotations": {"cni.tortie.dev/podIPs": '["10.65.0.1"]'}}}
+    token = agent(server, "n1")
+    assert server.ask("PATCH", f"{PODS}/web/status", told, token=token, content=CONTENT)[0] == 200
+    for account in (ADMIN_TOKEN, agent(server, "n2"), unbound(server, "tortie-controller")):
+        assert server.ask("PATCH", f"{PODS}/web{below}", FORGED, token=account, content=CONTENT)[0] == 403
+    refused(server.ask("PATCH", f"{PODS}/web{below}", FORGED, token=ADMIN_TOKEN, content=CONTENT), *LEAVE_IT)
+
+
+def test_who_changes_something_else_of_a_pod_or_takes_its_addresses_away_is_not_asked(server: ApiServer) -> None:
+    web(server)
+    told: Document = {"metadata": {"annotations": {"cni.tortie.dev/podIPs": '["10.65.0.1"]'}}}
+    assert server.ask("PATCH", f"{PODS}/web/status", told, token=agent(server, "n1"), content=CONTENT)[0] == 200
+    _, found = server.ask("GET", f"{PODS}/web")
+    found["metadata"]["labels"] = {"app": "web"}
+    status, found = server.ask("PUT", f"{PODS}/web", found, token=ADMIN_TOKEN)
+    assert (status, found["metadata"]["annotations"]) == (200, told["metadata"]["annotations"])
+    ips = {"status": {"phase": "Running", "podIP": "10.65.0.1", "podIPs": [{"ip": "10.65.0.1"}]}}
+    assert server.ask("PATCH", f"{PODS}/web/status", ips, token=ADMIN_TOKEN, content=CONTENT)[0] == 200
+    gone: Document = {"metadata": {"annotations": {"cni.tortie.dev/podIPs": None}}}
+    assert server.ask("PATCH", f"{PODS}/web", gone, token=ADMIN_TOKEN, content=CONTENT)[0] == 200
+
+
+@pytest.mark.parametrize("path", [f"{PODS}/web/binding", "/api/v1/namespaces/shop/bindings"])
+def test_who_binds_a_pod_tells_no_addresses(path: str, server: ApiServer) -> None:
+    web(server, nodeName="")
+    target = {"apiVersion": "v1", "kind": "Node", "name": "n1"}
+    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "web"}, "target": target}
+    forged = {**binding, "metadata": {"name": "web", **FORGED["metadata"]}}
+    refused(server.ask("POST", path, forged, token=ADMIN_TOKEN), *LEAVE_IT)
+    assert server.ask("POST", path, binding, token=ADMIN_TOKEN)[0] == 201
+
+
 def test_people_are_not_held_to_it(server: ApiServer) -> None:
     assert server.ask("POST", BLOCKS, block("n7"), token=ADMIN_TOKEN)[0] == 201
