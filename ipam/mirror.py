@@ -159,7 +159,7 @@ class Mirror:
         """The writer of a block that was just read, new if need be."""
         writer = self._writers.get(block.name)
         if writer is None:
-            writer = BlockWriter(self._store, block, self._pause, self._clock, self._on_change)
+            writer = BlockWriter(self._store, block, self._pause, self._clock, self._on_change, self.node)
             self._writers[block.name] = writer
             self._look_again(block.name, writer.block)
         elif writer.block is None and not writer.busy:
