@@ -116,6 +116,10 @@ class Mirror:
         """This node's addresses in other nodes' blocks."""
         return frozenset(address for addresses in self._borrowed.values() for address in addresses)
 
+    def lends(self, name: str) -> bool:
+        """Whether this node has an address in a block that is another's."""
+        return name in self._borrowed
+
     def of_handle(self, handle: str) -> tuple[Held, ...]:
         """What the mirror says a handle has."""
         names = sorted(self._by_handle.get(handle, ()))

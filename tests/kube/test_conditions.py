@@ -30,7 +30,9 @@ async def test_status_and_condition_say_which_spec_they_are_of(store: Kubernetes
     _, behind = server.ask("GET", POOL)
     assert behind["status"]["observedGeneration"] < behind["metadata"]["generation"]
     now = await told(store, server)
-    (ready,) = now["status"]["conditions"]
+    ready, effective = now["status"]["conditions"]
+    assert (ready["type"], effective["type"]) == ("Ready", "Effective")
+    assert effective["observedGeneration"] == ready["observedGeneration"]
     assert ready["observedGeneration"] == now["status"]["observedGeneration"] == now["metadata"]["generation"] == 2
     assert ready["lastTransitionTime"] == first["status"]["conditions"][0]["lastTransitionTime"]
     assert made.metadata.generation == 1
