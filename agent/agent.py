@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
-from agent import before
+from agent import before, events
 from agent.backend import leave_other_than
 from agent.control import Control
 from agent.dataplane import Dataplane
@@ -76,6 +76,7 @@ from kernel.errors import KernelError
 from kernel.ipset import Ipset, NetlinkMembers
 from kernel.iptables import Iptables, detect
 from kernel.runner import CommandRunner
+from kernel.xtables_lock import LOCK
 from policy.compiler import Compiler
 
 log = logging.getLogger(__name__)
@@ -151,7 +152,7 @@ class Agent:
         self._mtu = uplink.mtu if uplink is not None else _DEFAULT_MTU
         addresses = options.node_ips or await _addresses_of(uplink.index if uplink is not None else 0)
         self._backend = backend
-        self._iptables = Iptables(CommandRunner(), backend)
+        self._iptables = Iptables(CommandRunner(), backend, os.environ.get("XTABLES_LOCKFILE", LOCK))
         self._ipset = Ipset(CommandRunner(), NetlinkMembers(self._socket(NETLINK_NETFILTER)))
         self.dataplane = Dataplane(self.graph.compiler, self._iptables, self._ipset)
         self.routes = RouteKeeper(options.node, self.graph, self.allocator, netlink.NetlinkRoutes(self._socket()))
@@ -284,10 +285,10 @@ class Agent:
 
     def _lasting_work(self) -> list[Any]:
         every_s = self._options.refresh_s
-        tables = Refresher("sets and rules", self.dataplane.refresh, table_changes(self._backend), every_s)
-        routes = Refresher("routes", self.routes.refresh, route_changes(), every_s)
+        tables = Refresher(events.TABLES, self.dataplane.refresh, table_changes(self._backend), every_s)
+        routes = Refresher(events.ROUTES, self.routes.refresh, route_changes(), every_s)
         self._refreshers = (tables, routes)
-        self._telling.measure(self.routes, self.allocator, {"policy": tables, "routes": routes})
+        self._telling.measure(self._iptables, self.routes, self.allocator, {"policy": tables, "routes": routes})
         return [
             self._apply_changes(),
             self.routes.run(),

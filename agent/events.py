@@ -1,8 +1,14 @@
 """What an agent tells people about, in sentences that end with the next command; docs/node.md lists them."""
 
+from collections.abc import Sequence
+
 from datastore.events import About, Event
 from datastore.resources.kubernetes import KubernetesNode, Pod
-from datastore.resources.networkpolicy import NetworkPolicy
+
+ROUTES = "routes"
+TABLES = "sets and rules"
+_SHOWN = 3
+"""Of many differences."""
 
 
 def no_address(namespace: str, pod: str, uid: str, why: str) -> Event:
@@ -11,17 +17,35 @@ def no_address(namespace: str, pod: str, uid: str, why: str) -> Event:
     return Event(About(Pod, pod, namespace, uid), "IPAllocationFailed", message)
 
 
-def not_understood(namespace: str, policy: str, why: str) -> Event:
-    """A policy of pods of this node says what isn't understood."""
-    message = f"not in force as it stands; its last form that was understood stays in force, if there was one: {why}"
-    return Event(About(NetworkPolicy, policy, namespace), "UnsupportedField", message, shared=True)
+def degraded(node: str, why: str) -> Event:
+    """The kernel refused what is wanted: what changes in policies isn't in force, and ADDs fail."""
+    message = f"rules can't be applied: {why}; see the log of this node's agent: kubectl tortie sysdump"
+    return Event(_node(node), "DataplaneDegraded", message, alike=True)
+
+
+def ready_again(node: str) -> Event:
+    """The kernel has what is wanted, after it hadn't."""
+    return Event(_node(node), "DataplaneReady", "rules are in the kernel as they are wanted again", warning=False)
+
+
+def repaired(node: str, what: str, found: Sequence[str]) -> Event:
+    """Somebody else changed what is ours in the kernel."""
+    reason = "RoutesDriftRepaired" if what == ROUTES else "IptablesDriftRepaired"
+    more = f"; and {len(found) - _SHOWN} more, see the agent's log" if len(found) > _SHOWN else ""
+    message = f"another program changed our {what}, which are put back: {'; '.join(found[:_SHOWN])}{more}"
+    return Event(_node(node), reason, message, alike=True)
 
 
 def name_taken(node: str, why: str) -> Event:
     """Another machine has this node's name."""
-    return Event(About(KubernetesNode, node), "NodeNameTaken", why)
+    return Event(_node(node), "NodeNameTaken", why)
 
 
 def sorts_first(node: str, why: str) -> Event:
     """Runtimes take another network's configuration."""
-    return Event(About(KubernetesNode, node), "ForeignCNIConfigDetected", why)
+    return Event(_node(node), "ForeignCNIConfigDetected", why)
+
+
+def _node(name: str) -> About:
+    """As kubelets tell of their Node: by its name for a uid, by which kubectl describe finds the Event."""
+    return About(KubernetesNode, name, uid=name)

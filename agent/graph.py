@@ -40,6 +40,7 @@ class Graph:
     """Everything that policy depends on; `compiler` holds what follows from it."""
 
     def __init__(self, node: str, compiler: Compiler) -> None:
+        self.node = node
         self.compiler = compiler
         self.nodes: dict[str, Node] = {}
         """Every Node, for routes."""
@@ -55,7 +56,6 @@ class Graph:
         self.not_understood: dict[Key, str] = {}
         """Objects that were passed over, and why."""
         self.on_not_understood: Callable[[Resource, str], None] = lambda resource, why: None
-        self._node = node
         self._namespaces: dict[str, NamespaceFacts] = {}
         self._pods: dict[tuple[str, str], PodFacts] = {}
         """Pods of this node, by namespace and name."""
@@ -104,7 +104,7 @@ class Graph:
 
     def set_local(self, record: Record) -> None:
         """A pod of this node is there, or has changed."""
-        endpoint = endpoint_of_record(record, self._node, self.pod(record.namespace, record.pod, record.uid))
+        endpoint = endpoint_of_record(record, self.node, self.pod(record.namespace, record.pod, record.uid))
         self.local[endpoint.id] = record
         self.compiler.set_endpoint(endpoint)
 
@@ -133,9 +133,9 @@ class Graph:
                     self.reservations[resource.name] = resource
                 case ClusterConfiguration():
                     self.configuration = resource.spec
-                case WorkloadEndpoint() if resource.spec.node != self._node:
+                case WorkloadEndpoint() if resource.spec.node != self.node:
                     self.compiler.set_endpoint(from_workload_endpoint(resource))
-                case Pod() if resource.spec.node_name == self._node:
+                case Pod() if resource.spec.node_name == self.node:
                     self._pods[resource.namespace, resource.name] = facts_of_pod(resource)
                     self._look_again_at(resource.namespace, resource.name)
                 case Pod():

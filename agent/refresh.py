@@ -6,7 +6,7 @@ for the timer. Much of what is heard of we did ourselves; the comparison says wh
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from kernel.errors import KernelError
 
@@ -27,11 +27,13 @@ class Refresher:
     def __init__(self, what: str, look: Look, changes: AsyncIterator[object], every_s: float) -> None:
         self.repairs = 0
         """Differences found and mended since the start."""
-        self._what = what
+        self.what = what
         self._look = look
         self._changes = changes
         self._every_s = every_s
         self._asked = asyncio.Event()
+        self.on_repaired: Callable[[Sequence[str]], None] = lambda found: None
+        """Told of what was mended, if anything was."""
 
     async def run(self) -> None:
         """Look and mend, without end.
@@ -63,9 +65,11 @@ class Refresher:
         try:
             found = await self._look()
         except KernelError as error:
-            log.warning("%s can't be compared, trying again: %s", self._what, error)
+            log.warning("%s can't be compared, trying again: %s", self.what, error)
             self._asked.set()
             return
         for words in found:
             log.warning("repaired: %s", words)
         self.repairs += len(found)
+        if found:
+            self.on_repaired(found)

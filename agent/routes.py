@@ -16,7 +16,8 @@ doesn't keep the others from being made.
 
 import asyncio
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from agent.graph import Graph
@@ -38,6 +39,8 @@ class RouteKeeper:
     """Brings the kernel's routes to what the graph and the allocator say."""
 
     def __init__(self, node: str, graph: Graph, allocator: Allocator, routes: Routes) -> None:
+        self.on_synced: Callable[[float], None] = lambda seconds: None
+        """Told how long each change and each comparison took."""
         self._node = node
         self._graph = graph
         self._allocator = allocator
@@ -82,8 +85,10 @@ class RouteKeeper:
         async with self._busy:
             desired = self.desired()
             if desired != self._applied:
+                began = time.perf_counter()
                 self._change(desired - self._applied, self._applied - desired)
                 self._applied = desired
+                self.on_synced(time.perf_counter() - began)
 
     async def refresh(self) -> tuple[str, ...]:
         """Compare with the kernel and mend; gives what differed from what was applied, in words.
@@ -94,6 +99,7 @@ class RouteKeeper:
             KernelError: the routes can't be listed.
         """
         async with self._busy:
+            began = time.perf_counter()
             first, before = not self._applied, self._applied | self.to_pods()
             actual = await self._routes.read()
             desired = self.desired()
@@ -101,6 +107,7 @@ class RouteKeeper:
             extra = {route for route in actual - desired if not route.interface.startswith(HOST_PREFIX)}
             refused = self._change(missing, extra)
             self._applied = desired
+            self.on_synced(time.perf_counter() - began)
         replaced = {route.destination for route in missing}
         lost = {route for route in missing - refused if first or route in before}
         strange = {route for route in extra if route.destination not in replaced and (first or route not in before)}

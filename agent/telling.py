@@ -7,6 +7,7 @@ unready: pods talk on, and restarting the agent would help nobody; so that is a 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent import events
@@ -20,12 +21,13 @@ from agent.routes import RouteKeeper
 from cni.config import PodIdentity
 from cni.errors import CniError
 from cni.plugin import Plugin
-from datastore.events import Events
+from datastore.events import About, Events, not_understood
 from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.resources.value import Resource
 from datastore.sync import KindSync
 from ipam.allocator import Allocator
 from ipam.errors import NoAddress, NoPool
+from kernel.iptables import Iptables
 from monitoring.server import MonitoringServer, Readiness
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class Telling:
         self._dataplane: Dataplane | None = None
         self._graph: Graph | None = None
         self._syncs: Sequence[KindSync[Resource]] = ()
+        self._degraded = False
 
     async def listen(self, stack: AsyncExitStack) -> None:
         """Answer probes and Prometheus from now on, if anybody is to ask.
@@ -71,13 +74,21 @@ class Telling:
         """What is told about: these parts, once they are made."""
         self._plugin, self._dataplane, self._graph, self._syncs = plugin, dataplane, graph, syncs
         graph.on_not_understood = self._not_understood
+        dataplane.on_applied = self._applied
         if self.metrics is not None:
-            dataplane.on_applied = self.metrics.applied
             gate.on_admitted = self.metrics.isolated
             plugin.on_done = self.metrics.called
 
-    def measure(self, routes: RouteKeeper, allocator: Allocator, refreshers: Mapping[str, Refresher]) -> None:
-        """What is read besides, whenever Prometheus asks."""
+    def measure(
+        self,
+        iptables: Iptables,
+        routes: RouteKeeper,
+        allocator: Allocator,
+        refreshers: Mapping[str, Refresher],
+    ) -> None:
+        """What is read besides, whenever Prometheus asks; people hear of what was mended."""
+        for refresher in refreshers.values():
+            refresher.on_repaired = partial(self._repaired, refresher.what)
         if self.metrics is None or self._graph is None or self._dataplane is None:
             return
         from agent.metrics import Parts
@@ -88,10 +99,12 @@ class Telling:
             routes=routes,
             allocator=allocator,
             ready=lambda: not self.readiness().reasons,
+            syncs=self._syncs,
             connected=lambda: not any(sync.failure for sync in self._syncs),
             refreshers=lambda: refreshers,
         )
         self.metrics.read(parts)
+        iptables.on_restored, routes.on_synced = self.metrics.restored, self.metrics.routed
 
     def programmed(self, seconds: float) -> None:
         """A change in the datastore is in the kernel."""
@@ -135,12 +148,24 @@ class Telling:
         for kind, namespace, name in list(wrong)[:_SHOWN]:
             yield f"{kind.KIND.name} {namespace}/{name} isn't understood: {wrong[kind, namespace, name]}"
 
+    def _applied(self, seconds: float, ok: bool) -> None:
+        if self.metrics is not None:
+            self.metrics.applied(seconds, ok)
+        if not ok and self._dataplane is not None:
+            self._people.tell(events.degraded(self._options.node, self._dataplane.failure))
+        elif ok and self._degraded:
+            self._people.tell(events.ready_again(self._options.node))
+        self._degraded = not ok
+
+    def _repaired(self, what: str, found: Sequence[str]) -> None:
+        self._people.tell(events.repaired(self._options.node, what, found))
+
     def _not_understood(self, resource: Resource, why: str) -> None:
         """Only the nodes that have pods of its namespace tell of a policy: it is in force nowhere else."""
         if not isinstance(resource, NetworkPolicy) or self._graph is None:
             return
         if any(record.namespace == resource.namespace for record in self._graph.local.values()):
-            self._people.tell(events.not_understood(resource.namespace, resource.name, why))
+            self._people.tell(not_understood(About.of(resource), why))
 
 
 def _metrics(options: Options) -> "AgentMetrics | None":

@@ -144,6 +144,8 @@ class Controller:
             try:
                 for line in await defaults.make(self._store, self._options.defaults):
                     self._tell(line)
+                    if self._telling is not None:
+                        self._telling.created(line)
                 self._failure = ""
                 return
             except StoreError as error:
@@ -178,9 +180,11 @@ class Controller:
         except (StoreError, IpamError) as error:
             self._failure = str(error)
             log.warning("departed nodes can't be looked over now: %s", error)
-        await tell_usage(self._store, self._view)
+        written = await tell_usage(self._store, self._view)
         if self._telling is not None:
-            self._telling.full(self._view.pools.values())
+            self._telling.looked(time.monotonic() - began, ok=not self._failure, statuses=written)
+            self._telling.about_pools(self._view.pools.values())
+            self._telling.about_policies(self._view.selected, time.monotonic())
             self._telling.late(self._copier)
         log.debug("looked in %.3f s", time.monotonic() - began)
 

@@ -1,6 +1,7 @@
 """How full each pool is and whether it gives addresses, in its status: for people; nothing is decided by it."""
 
 import logging
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -9,6 +10,7 @@ from controller.view import View
 from datastore.errors import Conflict, NotFound, StoreError, Unknown
 from datastore.resources.condition import Condition
 from datastore.resources.ippool import IPPool, IPPoolStatus
+from datastore.resources.selector_parser import parse
 from datastore.store import Store
 from ipam.usage import usage
 
@@ -16,6 +18,8 @@ log = logging.getLogger(__name__)
 
 READY = "Ready"
 """The condition: addresses are given from the pool."""
+EFFECTIVE = "Effective"
+"""The condition: what the pool asks for has an effect."""
 
 
 async def tell_usage(store: Store, view: View) -> int:
@@ -27,7 +31,7 @@ async def tell_usage(store: Store, view: View) -> int:
     written = 0
     for name, status in statuses.items():
         pool = view.pools[name]
-        wanted = _with(pool, status)
+        wanted = _with(pool, status, view.node_labels.values())
         if wanted.status == pool.status:
             continue
         try:
@@ -41,13 +45,24 @@ async def tell_usage(store: Store, view: View) -> int:
     return written
 
 
-def _with(pool: IPPool, counted: IPPoolStatus) -> IPPool:
+def condition(pool: IPPool, kind: str) -> Condition | None:
+    """A pool's condition of a type."""
+    return next((one for one in pool.status.conditions if one.type == kind), None)
+
+
+def _with(pool: IPPool, counted: IPPoolStatus, node_labels: Collection[Mapping[str, str]]) -> IPPool:
     """The pool with what was counted; what the store itself keeps in a status stays."""
     changes = {field: getattr(counted, field) for field in ("capacity", "used", "free", "blocks", "conflicts_with")}
-    others = tuple(one for one in pool.status.conditions if one.type != READY)
-    known = next((one for one in pool.status.conditions if one.type == READY), None)
-    conditions = (*others, _since(known, _ready(pool, counted)))
-    return msgspec.structs.replace(pool, status=msgspec.structs.replace(pool.status, **changes, conditions=conditions))
+    others = tuple(one for one in pool.status.conditions if one.type not in (READY, EFFECTIVE))
+    generation = pool.metadata.generation
+    judged = tuple(
+        _since(condition(pool, one.type), msgspec.structs.replace(one, observed_generation=generation))
+        for one in (_ready(pool, counted), _effective(pool, node_labels))
+    )
+    status = msgspec.structs.replace(
+        pool.status, **changes, conditions=(*others, *judged), observed_generation=generation
+    )
+    return msgspec.structs.replace(pool, status=status)
 
 
 def _ready(pool: IPPool, counted: IPPoolStatus) -> Condition:
@@ -62,6 +77,23 @@ def _ready(pool: IPPool, counted: IPPoolStatus) -> Condition:
         why = "every address is owned or reserved: make another pool, or see tortiectl ipam show"
         return Condition(type=READY, status="False", reason="Exhausted", message=why)
     return Condition(type=READY, status="True", reason="AddressesLeft", message="addresses are given from it")
+
+
+def _effective(pool: IPPool, node_labels: Collection[Mapping[str, str]]) -> Condition:
+    """Whether all that the pool asks for is done, of what admission can't judge by the pool alone."""
+    spec = pool.spec
+    without = [
+        *(name for name, mode in (("ipipMode", spec.ipip_mode), ("vxlanMode", spec.vxlan_mode)) if mode != "Never"),
+        *(["disableBGPExport"] if spec.disable_bgp_export else []),
+        *(["allowedUses: LoadBalancer"] if "LoadBalancer" in spec.allowed_uses else []),
+    ]
+    if without:
+        why = f"{', '.join(without)}: leave out what has no effect on packets yet, which are routed directly"
+        return Condition(type=EFFECTIVE, status="False", reason="UnsupportedField", message=why)
+    if node_labels and not any(map(parse(spec.node_selector).matches, node_labels)):
+        why = f"no node's labels match {spec.node_selector}: compare kubectl get nodes.tortie.dev --show-labels"
+        return Condition(type=EFFECTIVE, status="False", reason="SelectsNoNodes", message=why)
+    return Condition(type=EFFECTIVE, status="True", reason="AsSpecified", message="all that it asks for is done")
 
 
 def _since(known: Condition | None, now: Condition) -> Condition:

@@ -7,19 +7,20 @@ warning, for starting it anew would only begin its graces anew.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 
+from controller import events
 from controller.copier import LATE_S, Copier
 from controller.options import Options
+from controller.selected import Idle, Selected, Sometimes
 from controller.view import View
-from datastore.events import About, Event, Events
-from datastore.resources.clusterconfiguration import NAME, ClusterConfiguration
+from datastore.events import About, Events, not_understood
 from datastore.resources.ippool import IPPool
 from datastore.resources.value import Resource
 from monitoring.metrics import Metrics, Reading
 from monitoring.server import MonitoringServer, Readiness
 
-NEARLY_FULL = 0.8
-"""Of a pool's addresses given; the alert of that name begins there, too (docs/controller.md)."""
-_SHOWN = 3
+_AGAIN_S = 3600.0
+_AT_ONCE = 5
+"""Of a look; a cluster may have hundreds of policies for pods to come."""
 
 
 class Telling:
@@ -32,12 +33,20 @@ class Telling:
         self._released = metrics.counted(
             "tortie_ipam_gc_released", "What departed nodes left and was taken back", "kind"
         )
+        self._created = metrics.counted("tortie_controller_created", "What a new cluster was given", "kind")
+        self._looked = metrics.timed(
+            "tortie_controller_look_duration_seconds", "Looks at departed nodes, pools and policies", "result"
+        )
+        self._statuses = metrics.counted("tortie_ipam_pool_status_updates", "Statuses of pools that were written")
         self._asked = metrics.counted(
             "tortie_datastore_requests", "Requests to the datastore, by error", "operation", "code"
         )
         self._asking = metrics.timed(
             "tortie_datastore_request_duration_seconds", "Duration of requests to the datastore", "operation"
         )
+        self._idle: list[Idle] = []
+        self._sometimes_idle = Sometimes[Idle](_AGAIN_S, _AT_ONCE)
+        self._sometimes_wrong = Sometimes[tuple[About, str]](_AGAIN_S, _AT_ONCE)
         self._leads: Callable[[], bool] = lambda: False
         self._view: Callable[[], View] = View
         self._failures: Callable[[], Sequence[str]] = tuple
@@ -79,50 +88,59 @@ class Telling:
         """One look took these back; each line begins with what was done, and to what (`ipam.reclaim_departed`)."""
         for line in lines:
             self._released.add("address" if line.startswith("reclaimed") else line.split()[1])
-        if not lines:
-            return
-        more = f"; and {len(lines) - _SHOWN} more, see the log" if len(lines) > _SHOWN else ""
-        message = "; ".join(lines[:_SHOWN]) + more
-        self._people.tell(Event(About(ClusterConfiguration, NAME), "AddressesReclaimed", message, warning=False))
+        if lines:
+            self._people.tell(events.taken_back(lines))
 
-    def full(self, pools: Iterable[IPPool]) -> None:
-        """Tell of pools that have nothing left, or soon."""
+    def created(self, line: str) -> None:
+        """A new cluster was given something; the line says "created KIND NAME: why" (`controller.defaults`)."""
+        self._created.add(line.split()[1])
+        self._people.tell(events.created(line))
+
+    def looked(self, seconds: float, *, ok: bool, statuses: int) -> None:
+        """A look has ended, having written so many pools' statuses."""
+        self._looked.add(seconds, "success" if ok else "failure")
+        self._statuses.add(amount=statuses)
+
+    def about_pools(self, pools: Iterable[IPPool]) -> None:
+        """Tell of pools that have nothing left, or soon, and of those that aren't used as they say."""
         for pool in pools:
-            name = pool.name
-            if pool.spec.disabled or not pool.status.capacity:
-                continue
-            if not pool.status.free:
-                message = f"{pool.spec.cidr} has no free address; make another pool, or see: tortiectl ipam check"
-                self._people.tell(Event(About(IPPool, name), "PoolExhausted", message))
-            elif pool.status.used >= NEARLY_FULL * pool.status.capacity:
-                message = f"more than {NEARLY_FULL:.0%} of {pool.spec.cidr} are given; see: tortiectl ipam show"
-                self._people.tell(Event(About(IPPool, name), "PoolNearlyFull", message))
+            for event in events.of_pool(pool):
+                self._people.tell(event)
+
+    def about_policies(self, selected: Selected, now: float) -> None:
+        """Tell of policies that do nothing as they stand, each once an hour: that long Kubernetes keeps an Event."""
+        self._idle = selected.idle(now)
+        for idle in self._sometimes_idle.due(self._idle, now):
+            self._people.tell(events.selects_no_pods(idle))
+        for about, why in self._sometimes_wrong.due(list(selected.wrong.values()), now):
+            self._people.tell(not_understood(about, why))
 
     def refused(self, resource: Resource, why: str) -> None:
         """An object of Kubernetes can't be copied into the datastore, so agents don't know it."""
-        about = About(type(resource), resource.name, resource.namespace, resource.metadata.uid)
-        self._people.tell(
-            Event(about, "NotCopied", f"agents don't know it as it is now: the datastore refuses it: {why}")
-        )
+        self._people.tell(events.not_copied(resource, why))
 
     def late(self, copier: Copier | None) -> None:
         """Tell of a copy that has been behind for long."""
         for ledger in copier.ledgers.values() if copier is not None else ():
             if ledger.behind_s() > LATE_S:
-                message = (
-                    f"{ledger.kind.KIND.plural} in the datastore aren't what the API has; "
-                    "see: kubectl -n tortie-system logs deployment/tortie-controller"
-                )
-                self._people.tell(Event(About(ClusterConfiguration, NAME), "CopyBehind", message))
+                self._people.tell(events.copy_behind(ledger.kind))
 
     def _readings(self) -> Iterator[Reading]:
         yield Reading("tortie_controller_leader", "Whether this one leads", {(): float(self._leads())})
         copier = self._copier()
+        view = self._view()
+        nodes: dict[tuple[str, ...], float] = {("present",): len(view.nodes), ("departed",): len(view.absent())}
+        yield Reading("tortie_controller_nodes", "Nodes, and names that something is left of", nodes, ("state",))
+        policies: dict[tuple[str, ...], float] = {
+            ("selects_no_pods",): len(self._idle),
+            ("not_understood",): len(view.selected.wrong),
+        }
+        yield Reading("tortie_controller_policies", "Policies that do nothing", policies, ("state",))
         about_objects = set(copier.complaints()) if copier is not None else set[str]()
         connected = float(not set(self._failures()) - about_objects)
         yield Reading("tortie_datastore_connected", "Whether the datastore does what it is asked", {(): connected})
         yield from self._of_the_copy()
-        pools = self._view().pools
+        pools = view.pools
         for name, text, values in (
             ("pool_addresses", "Addresses of a pool", {one: pool.status.capacity for one, pool in pools.items()}),
             (

@@ -5,16 +5,18 @@ of 64 pods that is a tenth of the memory. Whoever acts on a block lists it again
 """
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
 from controller.collector import owner_of
+from controller.selected import Selected
 from datastore.resources.clusterconfiguration import ClusterConfiguration, ClusterConfigurationSpec
 from datastore.resources.ipblock import Allocation, IPBlock
 from datastore.resources.ippool import IPPool
 from datastore.resources.ipreservation import IPReservation
 from datastore.resources.kubernetes import Pod
+from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.resources.node import Node
 from datastore.resources.value import Resource
 from datastore.resources.workloadendpoint import WorkloadEndpoint
@@ -30,6 +32,7 @@ WATCHED: tuple[type[Resource], ...] = (
     IPPool,
     IPReservation,
     ClusterConfiguration,
+    NetworkPolicy,
 )
 _SOMEBODY = Allocation(handle="somebody", id="0" * 16, node="somewhere")
 
@@ -40,15 +43,17 @@ class View:
     def __init__(self) -> None:
         self.claims = Claims()
         self.settings = ClusterConfigurationSpec()
+        self.selected = Selected()
         self.nodes: dict[str, str] = {}
         """The Nodes by name, with the uid of the Kubernetes Node that each goes with; empty where there is none."""
+        self.node_labels: dict[str, Mapping[str, str]] = {}
         self.pools: dict[str, IPPool] = {}
         self.reservations: dict[str, IPReservation] = {}
         self.blocks: dict[str, IPBlock] = {}
         """By name, without owners and history."""
         self._homes: dict[str, frozenset[str]] = {}
         self.counted = False
-        """Whether usage has been counted since it changed last; who counts sets it."""
+        """Whether pools' statuses have been made since what they depend on changed last; who makes them sets it."""
 
     def absent(self) -> frozenset[str]:
         """The names that blocks and endpoints have for nodes, and no Node object has."""
@@ -61,7 +66,12 @@ class View:
 
     def _listed(self, kind: type[Resource], listed: Sequence[Resource]) -> None:
         if kind is Pod or kind is WorkloadEndpoint:
-            self.claims.replace(kind, [one for one in listed if isinstance(one, Pod | WorkloadEndpoint)])
+            pods = [one for one in listed if isinstance(one, Pod | WorkloadEndpoint)]
+            self.claims.replace(kind, pods)
+            self.selected.replace_pods(kind, pods)
+            return
+        if kind is NetworkPolicy:
+            self.selected.replace_policies(one for one in listed if isinstance(one, NetworkPolicy))
             return
         names = {one.name for one in listed}
         gone = [Gone("", name) for name in self._names(kind) if name not in names]
@@ -89,8 +99,13 @@ class View:
         match resource:
             case Pod() | WorkloadEndpoint():
                 self.claims.set(resource)
+                self.selected.set_pod(resource)
+            case NetworkPolicy():
+                self.selected.set_policy(resource)
             case Node():
                 self.nodes[resource.name] = owner_of(resource)
+                self.counted = self.counted and self.node_labels.get(resource.name) == resource.metadata.labels
+                self.node_labels[resource.name] = resource.metadata.labels
             case IPBlock():
                 self.blocks[resource.name] = _without_owners(resource)
                 self._homes[resource.name] = homes(resource)
@@ -106,10 +121,15 @@ class View:
     def _remove(self, kind: type[Resource], gone: Gone) -> None:
         if kind is Pod or kind is WorkloadEndpoint:
             self.claims.remove(kind, gone)
+            self.selected.remove_pod(kind, gone)
+        elif kind is NetworkPolicy:
+            self.selected.remove_policy(gone)
         elif kind is ClusterConfiguration:
             self.settings = ClusterConfigurationSpec()
         elif kind is Node:
             self.nodes.pop(gone.name, None)
+            self.node_labels.pop(gone.name, None)
+            self.counted = False
         elif kind is IPBlock:
             self.blocks.pop(gone.name, None)
             self._homes.pop(gone.name, None)

@@ -104,7 +104,10 @@ async def _put(store: Store, wanted: Resource) -> Awaited:
             except AlreadyExists:
                 continue
         else:
-            metadata = msgspec.structs.replace(wanted.metadata, resource_version=found.revision, uid=found.metadata.uid)
+            known = found.metadata
+            metadata = msgspec.structs.replace(
+                wanted.metadata, resource_version=found.revision, uid=known.uid, generation=known.generation
+            )
             changed = msgspec.structs.replace(wanted, metadata=metadata)
             if changed == found:
                 written, verb = found, "unchanged"

@@ -16,6 +16,12 @@ from ctl.host_options import absolute
 IMAGE_FOLDER = Path("/usr/libexec/tortie")
 """Where the image and packages have the programs."""
 _MODE = 0o755
+_OTHERS = {
+    "loopback": "runtimes execute for every pod (but a containerd with use_internal_loopback)",
+    "portmap": "the conflist names, for pods' hostPort",
+}
+"""Reference plugins that pods can't start without, and why. They aren't ours, nor in the image: 4 MB each, and most
+ways to install Kubernetes bring them along, patched by whoever maintains them."""
 
 
 @click.command(epilog="Example: tortiectl node install --bin-dir /opt/cni/bin")
@@ -44,6 +50,18 @@ def install(bin_dir: Path, source: Path | None) -> None:
         except OSError as error:
             raise Failure(f"{path} can't be written: {error.strerror}", 1, "is the folder writable here?") from error
         click.echo(f"{path}: installed")
+    _warn(folder)
+
+
+def _warn(folder: Path) -> None:
+    """Say which plugins of others are missing: pods would say it one by one, long after the first install."""
+    for name, why in _OTHERS.items():
+        if not (folder / name).is_file():
+            click.echo(
+                f"warning: {folder} has no {name}, which {why}: install the package kubernetes-cni (or, of Debian and "
+                f"Ubuntu, containernetworking-plugins, and: cp /usr/lib/cni/{name} /opt/cni/bin/)",
+                err=True,
+            )
 
 
 def _source(given: Path | None) -> Path:

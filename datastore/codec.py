@@ -3,7 +3,8 @@
     people:  YAML, JSON -> document (dict) -> decode -> resource -> document() -> YAML, JSON
     store:   resource -> encode -> bytes -> decode_as -> resource with its revision
 
-The bytes are the document as JSON, apiVersion and kind first, without resourceVersion (the driver knows the revision).
+The bytes are the document as JSON, apiVersion and kind first, without resourceVersion (the driver knows the revision)
+and generation.
 As in the Kubernetes API a null field is an absent one. Fields without a name here are kept, see `resources.value`.
 
 Most values have no unknown fields, and for them both directions are one call of msgspec: Structs refuse unknown fields,
@@ -103,8 +104,8 @@ def unknown_paths(resource: Resource) -> tuple[str, ...]:
 
 
 def stamped(resource: R, revision: str) -> R:
-    """The same object at another revision."""
-    metadata = msgspec.structs.replace(resource.metadata, resource_version=revision)
+    """The same object at another revision, of no generation: who writes it doesn't know that."""
+    metadata = msgspec.structs.replace(resource.metadata, resource_version=revision, generation=0)
     return msgspec.structs.replace(resource, metadata=metadata)
 
 

@@ -4,7 +4,7 @@ The log has everything; an Event is for what somebody should know or do somethin
 waits and never fails: who tells has other work.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from datastore.resources.value import Resource
@@ -18,6 +18,13 @@ class About:
     name: str
     namespace: str = ""
     uid: str = ""
+    revision: str = field(default="", compare=False)
+    """Where it was read, if it was: kubectl describe shows an Event with the object's uid, which is a part of this."""
+
+    @classmethod
+    def of(cls, resource: Resource) -> "About":
+        """An object that was read."""
+        return cls(type(resource), resource.name, resource.namespace, resource.metadata.uid, resource.revision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,14 @@ class Event:
     warning: bool = True
     shared: bool = False
     """Whether many programs see the same: then the first to tell it is enough."""
+    alike: bool = False
+    """Whether it is the same thing again whatever its message says: what changes in it are details."""
+
+
+def not_understood(policy: About, why: str) -> Event:
+    """A policy says what isn't understood: agents that have its pods and the controller tell the same."""
+    message = f"not in force as it stands; its last form that was understood stays in force, if there was one: {why}"
+    return Event(policy, "UnsupportedField", message, shared=True)
 
 
 class Events(Protocol):

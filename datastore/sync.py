@@ -39,8 +39,10 @@ class KindSync(Generic[R]):
         """What the store said last, empty while it answers."""
         self.failing_since = 0.0
         """Since when, by the monotonic clock; only meaningful while it fails."""
+        self.heard_at = 0.0
+        """When the store last said anything of this kind, if only that nothing has changed; seconds since 1970."""
+        self.kind = kind
         self._reader = reader
-        self._kind = kind
         self._on_listed = on_listed
         self._on_changed = on_changed
 
@@ -52,25 +54,26 @@ class KindSync(Generic[R]):
             try:
                 if revision is None:
                     revision = await self._list()
-                async with aclosing(self._reader.watch(self._kind, revision)) as batches:
+                async with aclosing(self._reader.watch(self.kind, revision)) as batches:
                     async for batch in batches:
                         if batch.changes:
                             self._on_changed(batch.changes)
                         revision, self.failure, pause_s = batch.revision, "", _FIRST_PAUSE_S
+                        self.heard_at = time.time()
             except Compacted:
-                log.info("listing %s again: its history is gone", self._kind.KIND.plural)
+                log.info("listing %s again: its history is gone", self.kind.KIND.plural)
                 revision = None
             except StoreError as error:
                 if not self.failure:
                     self.failing_since = time.monotonic()
                 self.failure = str(error)
-                log.warning("%s can't be watched, trying again in %.1f s: %s", self._kind.KIND.plural, pause_s, error)
+                log.warning("%s can't be watched, trying again in %.1f s: %s", self.kind.KIND.plural, pause_s, error)
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     async def _list(self) -> Revision:
-        listing = await self._reader.list(self._kind)
+        listing = await self._reader.list(self.kind)
         self._on_listed(listing.items)
-        self.failure = ""
+        self.failure, self.heard_at = "", time.time()
         self.listed.set()
         return listing.revision

@@ -31,6 +31,7 @@ from ipam.placing import Placer, Request
 from ipam.pools import WORKLOAD, Asker, Catalogue, Pool
 from ipam.reserved import NOTHING, Reserved
 from ipam.settings import Settings as Settings
+from ipam.tally import ADOPTED, BORROWED, OWN, Tally
 
 T = TypeVar("T")
 IDLE_S = 300.0
@@ -73,6 +74,7 @@ class Allocator:
         """Called when `networks`, `borrowed` or `on_links` have changed."""
         self.node_labels: Mapping[str, str] = {}
         """For pools that select nodes."""
+        self.tally = Tally()
         self._store = store
         self._clock = clock
         self._draw = draw
@@ -164,7 +166,8 @@ class Allocator:
         for one in known:
             if again or _suits(one, wanted):
                 had.setdefault(one.address.version, one)
-        pools = await self._eligible(wanted, [family for family in wanted.families if family not in had])
+        with self.tally.refusals():
+            pools = await self._eligible(wanted, [family for family in wanted.families if family not in had])
         if known:
             hold.intend()  # to write for it where nothing is sent that says so itself
             await self.release(one for one in known if one.address.version not in had)
@@ -182,7 +185,8 @@ class Allocator:
         await self.release(one for one in given if one.address not in kept)
         if not had and not any(isinstance(failure, NotSettled) for failure in failures):
             hold.settle()
-        raise failures[0]
+        with self.tally.refusals():
+            raise failures[0]
 
     async def adopt(self, owner: Owner, held: Held) -> Held | None:
         """Give `owner` a new id for an address that its handle has, whatever pod and node stand there; None: it hasn't.
@@ -325,9 +329,13 @@ class Allocator:
         family = request.family
         if family in had:
             with contextlib.suppress(Moved):
-                return await self._adopt(request.owner, had[family])
+                adopted = await self._adopt(request.owner, had[family])
+                self.tally.given[family, ADOPTED] += 1
+                return adopted
             request = replace(request, pools=(await self._eligible(wanted, (family,)))[family])
-        return await self._placer.place(request)
+        placed = await self._placer.place(request)
+        self.tally.given[family, BORROWED if self._mirror.lends(placed.block) else OWN] += 1
+        return placed
 
     async def _void(self, hold: Hold, known: Sequence[Held]) -> None:
         """See to it that no write that was sent for a handle, and isn't known to have landed, lands from now on.
@@ -351,6 +359,7 @@ class Allocator:
         writer = await self._mirror.writer_of(held.block)
         if writer is not None:
             await writer.submit(Release(held, self._clock(), must_write=not certain))
+            self.tally.freed[held.address.version] += certain
 
     def _is_idle(self, block: Block) -> bool:
         """Ready or not: a claim that died leaves a block that nobody else may use."""

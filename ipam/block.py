@@ -43,6 +43,7 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 NO_ORDINALS: Set[int] = frozenset()
 _released_at = itemgetter(1)
+_Released = tuple[tuple[int, float], ...]
 _NEVER = 0.0
 """The release time of addresses that were passed over: by any cooldown they are free."""
 
@@ -224,7 +225,7 @@ class Block:
             released = (*((one, _NEVER) for one in range(fresh, ordinal)), *released)
             fresh = ordinal + 1
         allocations = {**spec.allocations, str(ordinal): _allocation(owner, allocation_id, now)}
-        changed = self._with(allocations=allocations, released=_not_ahead(released, now), fresh=fresh)
+        changed = self._with(allocations=allocations, released=self._times_of(owner.node, released, now), fresh=fresh)
         return changed, Held(self.name, ordinal, allocation_id, self.address_of(ordinal), fresh > spec.fresh)
 
     def _next(self, now: float, cooldown_s: float, reserved: Set[int]) -> int | None:
@@ -281,7 +282,7 @@ class Block:
             return self
         self.check_thawed()
         left = {key: value for key, value in spec.allocations.items() if key != str(ordinal)}
-        released = (*_not_ahead(spec.released, now), (ordinal, now))
+        released = (*self._times_of(found.node, spec.released, now), (ordinal, now))
         history = (*spec.history[1 - HISTORY :], self._past(ordinal, found, now))
         return self._with(allocations=left, released=released, history=history)
 
@@ -316,6 +317,10 @@ class Block:
         if spec.claimed_at <= now and not _some_ahead(spec.released, now):
             return self
         return self._with(claimed_at=min(spec.claimed_at, now), released=_not_ahead(spec.released, now))
+
+    def _times_of(self, node: str, released: _Released, now: float) -> _Released:
+        """What is released, as who changes an address of `node` writes it: who borrows leaves others' times alone."""
+        return _not_ahead(released, now) if node == self.record.spec.node else released
 
     def _past(self, ordinal: int, ended: Allocation, now: float) -> Past:
         return Past(
@@ -370,12 +375,12 @@ def _cool(released_at: float, now: float, cooldown_s: float) -> bool:
     return released_at + cooldown_s <= now
 
 
-def _not_ahead(released: tuple[tuple[int, float], ...], now: float) -> tuple[tuple[int, float], ...]:
+def _not_ahead(released: _Released, now: float) -> _Released:
     """Release times by a clock that was ahead count as now, so that such an address cools like any other."""
     if not _some_ahead(released, now):
         return released
     return tuple((ordinal, min(at, now)) for ordinal, at in released)
 
 
-def _some_ahead(released: tuple[tuple[int, float], ...], now: float) -> bool:
+def _some_ahead(released: _Released, now: float) -> bool:
     return max(map(_released_at, released), default=_NEVER) > now

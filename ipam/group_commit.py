@@ -90,18 +90,21 @@ class BlockWriter:
         pause: Pause = asyncio.sleep,
         clock: Callable[[], float] = time.time,
         on_change: Callable[["BlockWriter"], None] = lambda _: None,
+        node: str = "",
     ) -> None:
         self._store = store
         self._pause = pause
         self._clock = clock
         self._on_change = on_change
         """Told when the block was written or read, and when a batch for it has come to nothing."""
+        self._node = node
+        """Who writes; empty for who may write any block."""
         self.name = block.name
         self._waiting: list[_Member] = []
         self._flying: list[_Member] = []
         self._moving = 0
         self._task: asyncio.Task[None] | None = None
-        self.block: Block | None = block.not_ahead(clock())
+        self.block: Block | None = self._as_seen(block)
         """The mirror: the block as last written or read; None once it is known to be gone."""
         self.version = 0
         """How often the mirror has changed: a listing that was asked for before the last time may be older."""
@@ -135,9 +138,13 @@ class BlockWriter:
 
     def see(self, block: Block | None) -> None:
         """The block as it was just written or read."""
-        self.block = None if block is None else block.not_ahead(self._clock())
+        self.block = None if block is None else self._as_seen(block)
         self.version += 1
         self._on_change(self)
+
+    def _as_seen(self, block: Block) -> Block:
+        """The block without times ahead; of another node's the times are left to that node (admission refuses more)."""
+        return block if self._node not in ("", block.record.spec.node) else block.not_ahead(self._clock())
 
     async def _run(self) -> None:
         while self._waiting:

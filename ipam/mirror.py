@@ -116,6 +116,10 @@ class Mirror:
         """This node's addresses in other nodes' blocks."""
         return frozenset(address for addresses in self._borrowed.values() for address in addresses)
 
+    def lends(self, name: str) -> bool:
+        """Whether this node has an address in a block that is another's."""
+        return name in self._borrowed
+
     def of_handle(self, handle: str) -> tuple[Held, ...]:
         """What the mirror says a handle has."""
         names = sorted(self._by_handle.get(handle, ()))
@@ -159,7 +163,7 @@ class Mirror:
         """The writer of a block that was just read, new if need be."""
         writer = self._writers.get(block.name)
         if writer is None:
-            writer = BlockWriter(self._store, block, self._pause, self._clock, self._on_change)
+            writer = BlockWriter(self._store, block, self._pause, self._clock, self._on_change, self.node)
             self._writers[block.name] = writer
             self._look_again(block.name, writer.block)
         elif writer.block is None and not writer.busy:

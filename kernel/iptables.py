@@ -11,13 +11,15 @@ A node has two backends and one of them filters. `detect` looks where the other 
 """
 
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
 from kernel.errors import CommandFailed
 from kernel.runner import Runner
 from kernel.tables import COMMENT_MARK, ChainName, Family, TableName
+from kernel.xtables_lock import waited
 
 CHAIN_PREFIX = "TORTIE-"
 """Chains that begin so are ours."""
@@ -56,9 +58,12 @@ class ActualTable:
 class Iptables:
     """One backend's commands, for both families."""
 
-    def __init__(self, runner: Runner, backend: Backend) -> None:
+    def __init__(self, runner: Runner, backend: Backend, lock: str = "") -> None:
         self.backend = backend
+        self.on_restored: Callable[[Family, float, float, bool], None] = lambda family, waited, seconds, ok: None
+        """Told of each restore, in its thread: the seconds for the lock and for the rest, and whether it was taken."""
         self._runner = runner
+        self._lock = lock if backend is Backend.LEGACY else ""
 
     def read(self, family: Family, table: TableName) -> ActualTable:
         """What of this table is ours.
@@ -85,7 +90,13 @@ class Iptables:
         Raises:
             CommandFailed: a line was refused, or the lock wasn't to be had.
         """
-        self._runner.run((self._command(family, "restore"), "--noflush", "-w", str(LOCK_WAIT_S)), text)
+        held_up = waited(self._lock, LOCK_WAIT_S) if self._lock else 0.0
+        began, ok = time.perf_counter(), False
+        try:
+            self._runner.run((self._command(family, "restore"), "--noflush", "-w", str(LOCK_WAIT_S)), text)
+            ok = True
+        finally:
+            self.on_restored(family, held_up, time.perf_counter() - began, ok)
 
     def _command(self, family: Family, verb: str) -> str:
         return f"{family.iptables}-{self.backend.value}-{verb}"

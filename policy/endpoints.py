@@ -80,8 +80,9 @@ def node_addresses(node: Node | KubernetesNode) -> tuple[Address, ...]:
 def addresses_of(pod: Pod) -> tuple[Address, ...]:
     """A pod's addresses as its kubelet tells them; until it does, as its agent did.
 
-    Anybody who may create a pod may write its annotations, a kubelet's word can only be the kubelet's. So an annotation
-    counts no longer than it has to, and not for a pod that no node has.
+    A kubelet's word can only be the kubelet's; that an annotation is its agent's word is held by an admission policy
+    (manifests/base/admission.yaml), which a cluster may lack. So an annotation counts no longer than it has to, and not
+    for a pod that no node has.
 
     Raises:
         Invalid: an address in the status that can't be understood.

@@ -2,7 +2,7 @@
 
     refuse     where `host init` was (its manifest knows more), and while an agent runs
     conflist   if it calls our plugin
-    kernel     rules, sets, routes, links; settings as they were noted
+    kernel     portmap's chains of pods that are attached, rules, sets, routes, links; settings as they were noted
     relay      if it is one of ours
     files, folders
 
@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent import asking, before
-from agent.host import file_side, kernel_side, manifest, service
+from agent.host import file_side, kernel_side, manifest, portmap_side, service
 from agent.host.doing import Doing
 from agent.host.errors import HostError
 from agent.host.relay import PROGRAMS
 from cni import conflist
 from cni.records import Records
+from kernel.runner import CommandRunner
 
 _NO = 1
 _MARK = b"TORTIE_"
@@ -49,6 +50,7 @@ async def cleanup(place: Place, doing: Doing, *, force: bool) -> list[str]:
         raise HostError("`tortiectl host init` made this host a node", "tortiectl host remove undoes it", _NO)
     _end_agent(place, doing, force=force)
     advice = [*_pods(place), *_conflists(place, doing)]
+    portmap_side.clean(_attachments(place), CommandRunner(), doing)
     await kernel_side.clean(doing)
     for what in before.to_put_back(place.state) if doing.dry else before.put_back(place.state):
         doing.note(f"setting {what}", "put back")
@@ -83,6 +85,12 @@ def _pods(place: Place) -> list[str]:
         return []
     more = f" and {len(pods) - _SHOWN} more" if len(pods) > _SHOWN else ""
     return [f"{len(pods)} pods have no network without it, delete them: {', '.join(pods[:_SHOWN])}{more}"]
+
+
+def _attachments(place: Place) -> list[tuple[str, str]]:
+    if not (place.state / "attachments").is_dir():
+        return []
+    return [(record.network, record.container_id) for record in Records(place.state).all()]
 
 
 def _conflists(place: Place, doing: Doing) -> list[str]:

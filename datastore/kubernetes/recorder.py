@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from datastore.errors import AlreadyExists, StoreError
 from datastore.events import Event
 from datastore.kubernetes.cluster import Cluster, Note
+from datastore.kubernetes.stamp import uid_of
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class Recorder:
     def tell(self, event: Event) -> None:
         """See `Events.tell`."""
         now, moment = self._clock(), datetime.now(UTC)
-        key = (event.about, event.reason, event.message)
+        key = (event.about, event.reason, "" if event.alike else event.message)
         known = self._known.get(key)
         if known is not None and now - known.told_at < AGAIN_S:
             known.left_out += 1
@@ -94,14 +95,14 @@ class Recorder:
 
 
 def _note(event: Event, first: datetime, last: datetime, count: int) -> Note:
-    about = event.about
-    said = "\0".join((about.kind.KIND.full_name, about.uid, event.reason, event.message))
+    about, uid = event.about, event.about.uid or uid_of(event.about.revision)
+    said = "\0".join((about.kind.KIND.full_name, uid, event.reason, event.message))
     digits = hashlib.sha256(said.encode()).hexdigest()[:16] if event.shared else secrets.token_hex(8)
     return Note(
         kind=about.kind,
         namespace=about.namespace,
         name=about.name,
-        uid=about.uid,
+        uid=uid,
         reason=event.reason,
         message=event.message[:_MESSAGE_MAX],
         type="Warning" if event.warning else "Normal",

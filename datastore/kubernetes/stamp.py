@@ -46,3 +46,8 @@ def stamp_of(text: str, identity: str) -> Stamp | None:
 def version_of(revision: str) -> int:
     """The resourceVersion in a revision that this driver made."""
     return int(revision.partition("-")[0])
+
+
+def uid_of(revision: str) -> str:
+    """The uid in an object's revision that this driver made; empty in any other."""
+    return "-".join(revision.split("-")[2:])

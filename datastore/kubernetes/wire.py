@@ -7,8 +7,8 @@
 | the rest of our kinds, NetworkPolicy, Lease | everything: fields that we have no name for are kept |
 | the rest of Pod, Node, Namespace, ServiceAccount | the fields we use (`lenient`); an update leaves the others alone |
 
-What the server alone writes (generation, managedFields, times) is hidden, so that an object equals what it was made of.
-A uid is told of Kubernetes' own objects, where it means something to callers: one of its name may come again.
+What the server alone writes (managedFields, times) is hidden, so that an object equals what it was made of. Told are
+the uid of Kubernetes' own objects, since one of its name may come again, and the generation of ours that have a status.
 """
 
 from collections.abc import Mapping
@@ -44,6 +44,7 @@ class ObjectMeta(msgspec.Struct, rename="camel", gc=False):
     annotations: dict[str, str] = {}
     uid: str = ""
     resource_version: str = ""
+    generation: int = 0
     finalizers: msgspec.Raw = msgspec.Raw()
     owner_references: msgspec.Raw = msgspec.Raw()
 
@@ -137,6 +138,7 @@ class Reading(Generic[R]):
             annotations=annotations,
             uid=found.uid if self._form.partly else "",
             resource_version=stamp.text,
+            generation=found.generation if self._form.judged else 0,
             unknown=NO_UNKNOWN if self._form.partly else _unknown(found),
         )
 
@@ -199,6 +201,7 @@ def written(resource: Resource, stamp: Stamp | None, bump: str = "") -> bytes:
         annotations={**resource.metadata.annotations, **({BUMP: bump} if bump else {})},
         uid=stamp.uid if stamp else "",
         resource_version=str(stamp.number) if stamp else "",
+        generation=0,
     )
     return codec.encode_stamped(msgspec.structs.replace(resource, metadata=metadata))
 
@@ -238,6 +241,8 @@ class _Form:
     """The fields beside metadata, with their types."""
     partly: bool
     indexed: bool
+    judged: bool
+    """Whether its status says of which spec it is."""
 
 
 @cache
@@ -257,7 +262,8 @@ def _form(kind: type[Resource]) -> _Form:
         gc=False,
     )
     page = msgspec.defstruct("Page", [("metadata", ListMeta), ("items", list[wire])])  # type: ignore[valid-type]
-    return _Form(wire, page, {field.name: field.type for field in fields}, partly, is_ours(kind))
+    rest = {field.name: field.type for field in fields}
+    return _Form(wire, page, rest, partly, is_ours(kind), is_ours(kind) and "status" in rest)
 
 
 def _unknown(found: ObjectMeta) -> UnknownFields:

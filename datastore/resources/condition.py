@@ -19,4 +19,4 @@ class Condition(Value, frozen=True, kw_only=True):
     last_transition_time: str = ""
     """Since when the status is what it is (RFC 3339)."""
     observed_generation: int = 0
-    """Of the spec that was judged; 0 where the store tells no generation."""
+    """Of the spec that was judged (`Metadata.generation`); 0 where the store tells none."""

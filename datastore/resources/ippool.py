@@ -99,7 +99,7 @@ class IPPoolStatus(Value, frozen=True, kw_only=True):
     conflicts_with: str = ""
     """The pool that this one overlaps, and because of which it isn't used."""
     conditions: tuple[Condition, ...] = ()
-    """`Ready`: addresses are given from it."""
+    """`Ready`: addresses are given from it. `Effective`: all that it asks for is done."""
     observed_generation: int = 0
     """Of the spec that was counted, where the store knows one (Kubernetes)."""
 

@@ -74,7 +74,10 @@ class Value(
 
 
 class Metadata(Value, frozen=True, kw_only=True):
-    """Kubernetes' ObjectMeta, as far as we use it; `resource_version` is the revision and is never stored inside."""
+    """Kubernetes' ObjectMeta, as far as we use it.
+
+    `resource_version` is the revision, `generation` counts changes of the spec; neither is stored inside.
+    """
 
     name: str = ""
     namespace: str = ""
@@ -82,6 +85,8 @@ class Metadata(Value, frozen=True, kw_only=True):
     annotations: Mapping[str, str] = msgspec.field(default_factory=dict)
     uid: str = ""
     resource_version: str = ""
+    generation: int = 0
+    """Told by Kubernetes alone, of kinds whose status says which spec was judged; 0 elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,15 +65,16 @@ def kept_out(kind: type[Resource], source: str, target: str) -> str:
 
 
 def bare(resource: R) -> R:
-    """What counts of an object: not its revision, which is its store's; nor what each store's programs write anew.
+    """What counts of an object: neither its store's revision and generation, nor what each store's programs write anew.
 
-    That is a pool's status, and the uid of all but Pods. What a migration left on its way is off: a block is thawed,
-    and the configuration names no migration.
+    The latter is a pool's status, and the uid of all but Pods. What a migration left on its way is off: a block is
+    thawed, and the configuration names no migration.
     """
     unknown = {name: value for name, value in resource.metadata.unknown.items() if name not in _SERVERS}
     metadata = msgspec.structs.replace(
         resource.metadata,
         resource_version="",
+        generation=0,
         uid=resource.metadata.uid if isinstance(resource, Pod) else "",
         unknown=UnknownFields(unknown) if unknown else NO_UNKNOWN,
     )

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.host import portmap_side
+from agent.host.doing import Doing
+from cni.records import Records
 from tests.chains.asking import SILENCE_S, ask, both, serving
 from tests.chains.pods import PORTMAP, ChainedPod, attached, network
 from tests.chains.policies import GUARDED
@@ -71,3 +74,28 @@ def test_a_pod_gets_no_further_by_a_host_port_than_its_own_policy_lets_it(host: 
         assert ask(other.namespace, *ALL, seconds=SILENCE_S) == ["silent"] * 4
     with mapped(host, plugins), attached(host, plugins, network(), name="other") as other:
         assert ask(other.namespace, *ALL) == ["open"] * 4
+
+
+@both_plugin_sets
+def test_cleanup_closes_the_host_ports_of_pods_that_see_no_del_and_no_others(host: Host, plugins: Path) -> None:
+    def chains() -> set[str]:
+        saved = (host.namespace.run(f"{family}-save") for family in ("iptables", "ip6tables"))
+        return {line.split()[0] for text in saved for line in text.splitlines() if line.startswith(":CNI-")}
+
+    def nat(*rules: str) -> None:
+        for rule in rules:
+            host.namespace.run("iptables", "-t", "nat", *rule.split())
+
+    with mapped(host, plugins):
+        mine = chains()
+        nat("-N CNI-DN-others", "-A CNI-HOSTPORT-DNAT -j CNI-DN-others")
+        attached_here = [(record.network, record.container_id) for record in Records(host.state).all()]
+        assert len(attached_here) == 1
+        portmap_side.clean(attached_here, host.namespace.runner, dry := Doing(list[str]().append, dry=True))
+        assert ask(host.outside, *ALL) == ["open"] * 4
+        portmap_side.clean(attached_here, host.namespace.runner, done := Doing(list[str]().append, dry=False))
+        assert ask(host.outside, *ALL) == ["closed"] * 4
+        assert done.done == dry.done
+        assert len(done.done) == 2, "one chain of each family"
+        assert chains() == {name for name in mine if "CNI-DN-" not in name} | {":CNI-DN-others"}
+        nat("-D CNI-HOSTPORT-DNAT -j CNI-DN-others", "-X CNI-DN-others")

@@ -3,12 +3,13 @@
 import msgspec
 import pytest
 
-from controller.pools import READY, tell_usage
+from controller.pools import EFFECTIVE, READY, condition, tell_usage
 from controller.view import View
 from datastore.memory import MemoryStore
 from datastore.resources.condition import Condition
 from datastore.resources.ippool import IPPool, IPPoolSpec
 from datastore.resources.ipreservation import IPReservation, IPReservationSpec
+from datastore.resources.node import Node, NodeSpec
 from datastore.resources.value import Metadata
 
 
@@ -16,12 +17,13 @@ def pool(name: str, cidr: str, **spec: bool) -> IPPool:
     return IPPool(metadata=Metadata(name=name), spec=IPPoolSpec(cidr=cidr, **spec))  # type: ignore[arg-type]
 
 
-async def told(store: MemoryStore, name: str = "p") -> Condition:
+async def told(store: MemoryStore, name: str = "p", kind: str = READY) -> Condition:
     view = View()
-    for kind in (IPPool, IPReservation):
-        view.told(kind)[0]((await store.list(kind)).items)
+    for watched in (IPPool, IPReservation, Node):
+        view.told(watched)[0]((await store.list(watched)).items)
     await tell_usage(store, view)
-    (found,) = [one for one in (await store.get(IPPool, name)).status.conditions if one.type == READY]
+    found = condition(await store.get(IPPool, name), kind)
+    assert found is not None
     return found
 
 
@@ -42,7 +44,7 @@ async def test_a_disabled_pool_is_not_and_since_when_is_told() -> None:
     status = msgspec.structs.replace(made.status, conditions=(Condition(type="Mine", status="True"), old))
     await store.update(msgspec.structs.replace(made, status=status))
     assert await told(store) == old
-    assert [one.type for one in (await store.get(IPPool, "p")).status.conditions] == ["Mine", READY]
+    assert [one.type for one in (await store.get(IPPool, "p")).status.conditions] == ["Mine", READY, EFFECTIVE]
 
 
 async def test_one_of_two_pools_that_overlap_says_which_has_the_addresses() -> None:
@@ -64,3 +66,32 @@ async def test_a_pool_without_addresses_left_says_what_to_do(reserved: str) -> N
     found = await told(store)
     assert (found.status, found.reason) == ("False", "Exhausted")
     assert "make another pool" in found.message
+
+
+@pytest.mark.parametrize(
+    ("spec", "status", "reason", "word"),
+    [
+        pytest.param({}, "True", "AsSpecified", "", id="all that is asked for is done"),
+        pytest.param({"vxlan_mode": "Always"}, "False", "UnsupportedField", "vxlanMode", id="an encapsulation"),
+        pytest.param({"disable_bgp_export": True}, "False", "UnsupportedField", "disableBGPExport", id="routes"),
+        pytest.param({"allowed_uses": ("LoadBalancer",)}, "False", "UnsupportedField", "LoadBalancer", id="a use"),
+        pytest.param({"node_selector": "rack == 'b'"}, "False", "SelectsNoNodes", "rack == 'b'", id="no node"),
+        pytest.param({"node_selector": "rack == 'a'"}, "True", "AsSpecified", "", id="a node"),
+    ],
+)
+async def test_a_pool_says_what_of_it_has_no_effect(
+    spec: dict[str, object], status: str, reason: str, word: str
+) -> None:
+    store = MemoryStore()
+    await store.create(Node(metadata=Metadata(name="n1", labels={"rack": "a"}), spec=NodeSpec(machine="m")))
+    await store.create(IPPool(metadata=Metadata(name="p"), spec=IPPoolSpec(cidr="10.65.0.0/16", **spec)))  # type: ignore[arg-type]
+    found = await told(store, kind=EFFECTIVE)
+    assert (found.status, found.reason) == (status, reason)
+    assert word in found.message
+
+
+async def test_before_there_is_any_node_a_pool_isnt_blamed() -> None:
+    store = MemoryStore()
+    spec = IPPoolSpec(cidr="10.65.0.0/16", node_selector="has(rack)")
+    await store.create(IPPool(metadata=Metadata(name="p"), spec=spec))
+    assert (await told(store, kind=EFFECTIVE)).status == "True"

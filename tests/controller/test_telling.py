@@ -3,18 +3,22 @@
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from controller.copier import Copier
 from controller.options import Options, parse
+from controller.selected import GRACE_S
 from controller.telling import Telling
 from controller.view import View
 from datastore.events import Event
 from datastore.memory import MemoryStore
+from datastore.resources.condition import Condition
 from datastore.resources.ippool import IPPool, IPPoolSpec, IPPoolStatus
 from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.resources.value import Metadata
 from monitoring.address import HttpAddress
+from tests.controller.test_selected import API, policy
 
 OPTIONS = Options("memory:", "c1", "kube-system", Path("/nowhere"), "INFO")
 
@@ -38,6 +42,13 @@ def pool(used: int, *, disabled: bool = False, capacity: int = 10) -> IPPool:
     return IPPool(metadata=Metadata(name="v4"), spec=spec, status=status)
 
 
+def judged(kind: str, reason: str, conflicts_with: str = "") -> IPPool:
+    made = pool(0)
+    found = Condition(type=kind, status="False", reason=reason, message="see: tortiectl ipam show")
+    status = msgspec.structs.replace(made.status, conditions=(found,), conflicts_with=conflicts_with)
+    return msgspec.structs.replace(made, status=status)
+
+
 @pytest.mark.parametrize(
     ("found", "reasons"),
     [
@@ -46,11 +57,15 @@ def pool(used: int, *, disabled: bool = False, capacity: int = 10) -> IPPool:
         pytest.param(pool(10), ["PoolExhausted"], id="none"),
         pytest.param(pool(10, disabled=True), [], id="disabled"),
         pytest.param(pool(0, capacity=0), [], id="never counted"),
+        pytest.param(judged("Ready", "Overlaps", conflicts_with="v5"), ["PoolOverlap"], id="overlaps"),
+        pytest.param(judged("Effective", "UnsupportedField"), ["UnsupportedField"], id="a field without effect"),
+        pytest.param(judged("Effective", "SelectsNoNodes"), ["PoolSelectsNoNodes"], id="for no node"),
+        pytest.param(judged("Ready", "Disabled"), [], id="disabled, says a condition"),
     ],
 )
 def test_people_hear_of_pools_that_get_full(found: IPPool, reasons: list[str]) -> None:
     people = People()
-    Telling(OPTIONS, people).full([found])
+    Telling(OPTIONS, people).about_pools([found])
     assert [event.reason for event in people.heard] == reasons
     assert all("tortiectl" in event.message for event in people.heard)
 
@@ -72,6 +87,11 @@ async def test_what_is_taken_back_is_counted_by_kind_and_pools_are_read() -> Non
     telling.about(lambda: True, lambda: view, lambda: ["n1 can't be listed"])
     async with AsyncExitStack() as stack:
         await telling.listen(stack)
+    telling.created("created IPPool v4: the cluster is new")
+    telling.looked(0.1, ok=True, statuses=2)
+    view.selected.set_policy(API)
+    for now in (0.0, GRACE_S):
+        telling.about_policies(view.selected, now)
     telling.taken_back(["reclaimed 10.65.0.1: nobody", "deleted endpoint shop/web: gone", "deleted block b: empty"])
     text = telling.text()[0].decode()
     for line in (
@@ -79,6 +99,11 @@ async def test_what_is_taken_back_is_counted_by_kind_and_pools_are_read() -> Non
         'tortie_ipam_gc_released_total{kind="endpoint"} 1.0',
         'tortie_ipam_gc_released_total{kind="block"} 1.0',
         'tortie_ipam_pool_allocated_addresses{pool="v4"} 7.0',
+        'tortie_controller_created_total{kind="IPPool"} 1.0',
+        'tortie_controller_look_duration_seconds_count{result="success"} 1.0',
+        "tortie_ipam_pool_status_updates_total 2.0",
+        'tortie_controller_policies{state="selects_no_pods"} 1.0',
+        'tortie_controller_nodes{state="departed"} 0.0',
         "tortie_controller_leader 1.0",
         "tortie_datastore_connected 0.0",
     ):
@@ -137,6 +162,17 @@ def test_only_a_kubernetes_api_is_copied_from(capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit):
         parse(["--datastore", "etcd://e", "--kubernetes", "etcd://f"])
     assert "is no address of a Kubernetes API" in capsys.readouterr().err
+
+
+def test_a_policy_that_selects_nothing_is_told_once_and_one_that_isnt_understood_is_too() -> None:
+    people, view = People(), View()
+    telling = Telling(OPTIONS, people)
+    view.selected.set_policy(API)
+    view.selected.set_policy(policy({}, ingress=[{"ports": [{"port": 80, "protocol": "GRE"}]}], name="broken"))
+    for now in (0.0, GRACE_S, GRACE_S + 30):
+        telling.about_policies(view.selected, now)
+    assert sorted(event.reason for event in people.heard) == ["PolicySelectsNoPods", "UnsupportedField"]
+    assert {event.about.name for event in people.heard} == {"only-api", "broken"}
 
 
 def test_where_to_listen_is_an_option() -> None:

@@ -48,6 +48,20 @@ def test_what_is_the_same_stays_the_file_that_it_is(ctl: Ctl, source: Path, ther
     assert (there / "bridge").read_text() == "others'"
 
 
+def test_plugins_of_others_that_pods_need_are_missed_with_the_next_command_and_never_touched(
+    ctl: Ctl, source: Path, there: Path
+) -> None:
+    (there / "loopback").write_text("theirs")
+    said = ctl("node", "install", "--bin-dir", str(there), "--from", str(source))
+    (warning,) = said.err.splitlines()
+    assert said.status == 0
+    assert f"{there} has no portmap" in warning
+    assert "install the package kubernetes-cni" in warning
+    (there / "portmap").write_text("theirs")
+    assert ctl("node", "install", "--bin-dir", str(there), "--from", str(source)).err == ""
+    assert (there / "loopback").read_text() == (there / "portmap").read_text() == "theirs"
+
+
 def test_a_program_that_runs_is_replaced_and_runs_on(ctl: Ctl, source: Path, there: Path) -> None:
     shutil.copy("/bin/sleep", there / "tortie")
     with subprocess.Popen([there / "tortie", "60"]) as running:

@@ -74,4 +74,10 @@ def _is_guarded(server: ApiServer, token: str) -> bool:
         if status not in _REFUSED:
             server.ask("DELETE", f"{path}/{body['metadata']['name']}")
             return False
-    return True
+    return _refuses_forged_addresses(server)
+
+
+def _refuses_forged_addresses(server: ApiServer) -> bool:
+    metadata = {"name": "forged", "annotations": {"cni.tortie.dev/podIPs": "[]"}}
+    body = {"metadata": metadata, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    return bool(server.ask("POST", f"{_PODS}?dryRun=All", body)[0] in _REFUSED)

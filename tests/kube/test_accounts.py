@@ -17,15 +17,15 @@ from datastore.kubernetes.store import KubernetesStore
 from datastore.resources.clusterconfiguration import ClusterConfiguration
 from datastore.resources.ipblock import IPBlock
 from datastore.resources.ippool import IPPool
-from datastore.resources.ipreservation import IPReservation
+from datastore.resources.ipreservation import IPReservation, IPReservationSpec
 from datastore.resources.kubernetes import KubernetesNode, Namespace, Pod
 from datastore.resources.lease import Lease
 from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.resources.node import Node
-from datastore.resources.value import Resource
+from datastore.resources.value import Metadata, Resource
 from datastore.resources.workloadendpoint import WorkloadEndpoint
-from ipam.allocator import Allocator, Wanted
-from ipam.block import Owner
+from ipam.allocator import Allocator, Settings, Wanted
+from ipam.block import Held, Owner
 from ipam.handles import Handles
 from tests.kube.apiserver import ApiServer
 from tests.kube.installed import BLOCKS, MANIFESTS, NAMESPACE, agent, installed, unbound
@@ -131,6 +131,36 @@ async def an_agents_life(store: KubernetesStore, folder: Path) -> None:
     await allocator.release(held)
     (block,) = (await store.list(IPBlock)).items
     await store.delete(block)
+
+
+async def test_an_agent_borrows_and_gives_back(server: ApiServer, as_agent: KubernetesStore, tmp_path: Path) -> None:
+    """All that borrowing writes is let pass: an address freed by another, the next, one past a reserved one."""
+    small = {"apiVersion": "tortie.dev/v1", "kind": "IPPool", "metadata": {"name": "small"}}
+    server.make("/apis/tortie.dev/v1/ippools", {**small, "spec": {"cidr": "10.65.0.0/26"}})
+    lender_store = await opened(server, agent(server, "n2"), tmp_path / "lender")
+    lender, borrower = Allocator(lender_store, "n2", "machine-n2"), Allocator(as_agent, "n1", "machine-n1")
+    lender.settings = borrower.settings = Settings(cooldown_s=0)
+    kept = [await given(lender, "n2", f"a{number}", tmp_path / "n2") for number in range(3)]
+    await lender.release([kept[1]])
+    taken = [await given(borrower, "n1", f"b{number}", tmp_path / "n1") for number in range(2)]
+    kept_free = IPReservationSpec(reserved_cidrs=("10.65.0.5",))
+    borrower.set_reservations([IPReservation(metadata=Metadata(name="r"), spec=kept_free)])
+    taken.append(await given(borrower, "n1", "c", tmp_path / "n1"))
+    await borrower.release(taken)
+    taken.append(await given(borrower, "n1", "d", tmp_path / "n1"))
+    (block,) = (await as_agent.list(IPBlock)).items
+    assert block.spec.node == "n2"
+    assert {one.node for one in block.spec.allocations.values()} == {"n1", "n2"}
+    assert len(block.spec.history) == 4
+    await lender_store.close()
+
+
+async def given(allocator: Allocator, node: str, container: str, folder: Path) -> Held:
+    handles = Handles(folder)
+    owner = Owner(handle=f"tortie:{container}:eth0", node=node, pod=container, namespace="shop")
+    async with handles.hold(owner.handle) as hold:
+        (held,) = await allocator.assign(owner, Wanted((4,)), hold)
+    return held
 
 
 async def a_departed_nodes_end(store: KubernetesStore) -> None:

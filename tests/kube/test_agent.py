@@ -1,6 +1,7 @@
 """An agent on a real API server: Pods are its endpoints, from the first ADD to the apiserver's absence."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -179,14 +180,31 @@ def counted(node: KubeHost) -> dict[tuple[str, str, str], int]:
 def test_metrics_are_told_in_prometheus_format(node: KubeHost) -> None:
     uid, where = node.make_pod("web"), node.pod()
     node.add("web", uid, where)
+    other, nowhere = node.make_pod("db", annotations={"cni.tortie.dev/ipv4pools": '["nowhere"]'}), node.pod()
+    assert node.run("ADD", "db", other, nowhere).status == 1
+    peer = {"apiVersion": "tortie.dev/v1", "kind": "Node", "metadata": {"name": "node-2"}}
+    node.server.make("/apis/tortie.dev/v1/nodes", {**peer, "spec": {"machine": "m", "addresses": ["172.30.0.2"]}})
+    eventually("the peer", lambda: 'tortie_peers{state="routed"} 1.0' in node.page("/metrics")[1])
+    assert node.run("DEL", "web", uid, where).status == 0
+    eventually("the release", lambda: 'tortie_ipam_releases_total{ip_family="4"} 1.0' in node.page("/metrics")[1])
     status, text = node.page("/metrics")
     assert status == 200
     for line in (
         'tortie_cni_requests_total{code="0",command="ADD"} 1.0',
         "tortie_agent_ready 1.0",
         "tortie_datastore_connected 1.0",
-        'tortie_endpoints{scope="local"} 1.0',
+        'tortie_endpoints{scope="local"} 0.0',
         "tortie_pod_isolation_duration_seconds_count 1.0",
+        'tortie_cni_request_duration_seconds_count{command="ADD",result="success"} 1.0',
+        'tortie_cni_request_duration_seconds_count{command="ADD",result="failure"} 1.0',
+        'tortie_ipam_allocations_total{ip_family="4",source="own"} 1.0',
+        'tortie_ipam_allocation_failures_total{reason="NoPool"} 1.0',
+        'tortie_iptables_restore_total{ip_family="4",result="success"}',
+        'tortie_iptables_restore_duration_seconds_count{ip_family="6"}',
+        "tortie_iptables_lock_wait_seconds_count",
+        "tortie_route_sync_duration_seconds_count",
+        'tortie_peers{state="routed"} 1.0',
+        'tortie_datastore_watch_last_heard_timestamp_seconds{kind="networkpolicies.networking.k8s.io"} 1.',
         'tortie_datastore_requests_total{code="ok",operation="list"}',
         "tortie_build_info",
     ):
@@ -197,10 +215,42 @@ def test_who_has_no_address_is_told_in_an_event(node: KubeHost) -> None:
     wanted = {"cni.tortie.dev/ipv4pools": '["nowhere"]'}
     uid = node.make_pod("db", annotations=wanted)
     assert node.run("ADD", "db", uid, node.pod()).status == 1
-    eventually("an Event", lambda: node.events("IPAllocationFailed"))
-    event = node.events("IPAllocationFailed")[0]
-    assert event["involvedObject"]["uid"] == uid
-    assert "kubectl get ippools" in event["message"]
+
+    def told() -> list[str]:
+        found = node.events("IPAllocationFailed")
+        return [one["message"] for one in found if one["involvedObject"]["uid"] == uid]
+
+    eventually("an Event", told)
+    assert "kubectl get ippools" in told()[0]
+
+
+def test_what_others_change_in_the_kernel_is_told_in_one_event(node: KubeHost) -> None:
+    node.server.ask("DELETE", "/api/v1/namespaces/default/events")
+    node.namespace.run("iptables-nft", "-t", "mangle", "-F")
+    eventually("an Event", lambda: node.events("IptablesDriftRepaired"))
+    node.namespace.run("iptables-nft", "-t", "filter", "-F")
+    eventually("mended", lambda: "TORTIE-" in node.namespace.run("iptables-nft-save", "-t", "filter"))
+    (event,) = node.events("IptablesDriftRepaired")
+    assert event["involvedObject"] == {"apiVersion": "v1", "kind": "Node", "name": NODE, "uid": NODE}
+    assert "another program changed our sets and rules" in event["message"]
+
+
+def test_a_kernel_that_refuses_is_told_of_and_so_is_that_it_takes_rules_again(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    programs, refuses = tmp_path / "programs", tmp_path / "refuses"
+    programs.mkdir()
+    (programs / "ipset").write_text(f'#!/bin/sh\n[ ! -e {refuses} ] || exit 3\nexec /usr/sbin/ipset "$@"\n')
+    (programs / "ipset").chmod(0o755)
+    with kube_hosts(server, tmp_path) as host:
+        host.start(env={"PATH": f"{programs}:{os.environ['PATH']}"})
+        assert host.events("DataplaneDegraded") == host.events("DataplaneReady") == []
+        refuses.touch()
+        eventually("an Event", lambda: host.events("DataplaneDegraded"))
+        assert host.page("/readyz")[0] == 503
+        refuses.unlink()
+        eventually("another", lambda: host.events("DataplaneReady"))
+        assert "rules can't be applied: ipset" in host.events("DataplaneDegraded")[0]["message"]
 
 
 def test_a_kubernetes_node_that_comes_late_is_waited_for(server: ApiServer, tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 from datastore.events import About, Event
 from datastore.kubernetes.recorder import AGAIN_S, BURST, EACH_S, Recorder
+from datastore.resources.ippool import IPPool, IPPoolSpec
 from datastore.resources.kubernetes import Pod
+from datastore.resources.value import Metadata
 from tests.kube.apiserver import ADMIN_TOKEN, ApiServer
 from tests.kube.cluster import kubectl
 from tests.kube.conftest import OpenAs
@@ -62,6 +64,28 @@ async def test_what_every_node_sees_is_one_event(server: ApiServer, open_as: Ope
         people.tell(Event(WEB, "UnsupportedField", "spec.ports: says nothing", shared=True))
         await people.told()
     assert len(found(server)) == 1
+
+
+async def test_kubectl_describe_shows_what_is_told_of_an_object_that_was_read(
+    server: ApiServer, open_as: OpenAs, tmp_path: Path
+) -> None:
+    server.ask("DELETE", "/api/v1/namespaces/default/events")
+    store = await open_as({"token": ADMIN_TOKEN})
+    made = await store.create(IPPool(metadata=Metadata(name="p"), spec=IPPoolSpec(cidr="10.65.0.0/16")))
+    people = Recorder(store.cluster("tortie-controller", "c"), Clock())
+    people.tell(Event(About.of(made), "PoolOverlap", "delete one of the two"))
+    await people.told()
+    config = server.kubeconfig(tmp_path / "admin", {"token": ADMIN_TOKEN})
+    assert "delete one of the two" in kubectl(config, "describe", "ippool", "p").stdout
+
+
+async def test_details_that_change_make_no_new_event(server: ApiServer, open_as: OpenAs) -> None:
+    emptied(server)
+    people = Recorder((await open_as({"token": ADMIN_TOKEN})).cluster("tortie-agent", "node-1"), Clock())
+    for number in range(10):
+        people.tell(Event(WEB, "IptablesDriftRepaired", f"rule {number}", alike=True))
+    await people.told()
+    assert found(server) == [("rule 0", 1)]
 
 
 async def test_kubectl_shows_reason_object_and_sender(server: ApiServer, open_as: OpenAs, tmp_path: Path) -> None:

@@ -169,6 +169,20 @@ async def test_a_pools_status_is_written_where_it_differs(
     assert len(seen) <= moves
 
 
+async def test_a_pools_generation_is_told_and_moves_with_its_spec_alone(store: KubernetesStore) -> None:
+    made = await store.create(pool(used=1))
+    assert made.metadata.generation == 1
+    assert (await store.update(changed(made, used=3))).metadata.generation == 1
+    made = await store.get(IPPool, "p")
+    assert (await store.update(changed(made, disabled=True))).metadata.generation == 2
+    assert [one.metadata.generation for one in (await store.list(IPPool)).items] == [2]
+
+
+async def test_of_what_has_no_status_no_generation_is_told(store: KubernetesStore) -> None:
+    assert (await store.create(policy())).metadata.generation == 0
+    assert (await store.create(ip_block())).metadata.generation == 0
+
+
 async def now(store: KubernetesStore, kind: type[Resource] = IPPool) -> Revision:
     return (await store.list(kind)).revision
 
