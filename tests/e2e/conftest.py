@@ -1,4 +1,4 @@
-"""Two clusters, one after the other: `bare`, with the reference plugins, and `tortie`, on which tortie is installed."""
+"""Two clusters, one after the other: `bare`, with the reference plugins; `installed`, with tortie, in both families."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +15,7 @@ _LIFE = (
     "install",
     "operating",
     "traffic",
+    "families",
     "policies",
     "truth_tables",
     "scale",
@@ -50,11 +51,11 @@ def bare(able: None) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def installed(able: None) -> Iterator[Installed]:
-    """Three nodes on which tortie has been installed, for all modules that follow."""
+    """Three nodes of both families on which tortie has been installed, for all modules that follow."""
     if reason := tortie.missing():
         pytest.skip(reason)
-    with Cluster.started() as cluster:
-        yield tortie.install(cluster)
+    with Cluster.started(dual=True) as cluster:
+        yield tortie.install(cluster, tortie.DUAL_STACK)
 
 
 @pytest.fixture(scope="session")

@@ -36,10 +36,11 @@ def test_sixty_pods_come_and_go(cluster: Cluster, rising: tuple[str, ...], falli
         pods = cluster.wait_pods(sixty.SELECTOR, sixty.SIXTY)
     else:
         pods, _ = sixty.up(cluster)
-    addresses = Counter(pod["status"]["podIP"] for pod in pods)
-    assert len(addresses) == sixty.SIXTY
+    addresses = Counter(address["ip"] for pod in pods for address in pod["status"]["podIPs"])
+    assert len(addresses) == 2 * sixty.SIXTY
     first, *others = [running(cluster, pod) for pod in pods[:: THIRD // 2]]
-    assert [first.place.fetch(other.address) for other in others] == [other.name for other in others]
+    for family in (0, 1):
+        assert [first.place.fetch(other.addresses[family]) for other in others] == [other.name for other in others]
     sixty.scale(cluster, 0)
     for number, name in enumerate(falling):
         sixty.until_gone(cluster, sixty.SIXTY - 5 - number * THIRD)

@@ -71,7 +71,7 @@ def test_everything_applies_and_applying_again_changes_nothing() -> None:
 
 
 @needs_kubernetes
-@pytest.mark.parametrize("what", ["overlays/k3s", "cleanup"])
+@pytest.mark.parametrize("what", ["overlays/k3s", "overlays/dual-stack", "cleanup"])
 def test_an_overlay_applies(what: str) -> None:
     kubectl(config(), "apply", "--server-side", "--dry-run=server", "-k", MANIFESTS / what)
 
@@ -86,6 +86,9 @@ def test_install_yaml_applies_without_server_side_too() -> None:
 @pytest.mark.parametrize("block", range(len(blocks("kubernetes.md", "yaml"))))
 def test_what_the_page_has_in_yaml_is_taken(block: int, tmp_path: Path) -> None:
     text = blocks("kubernetes.md", "yaml")[block]
+    if "kind: Cluster\n" in text:
+        assert yaml.safe_load(text)["networking"]["disableDefaultCNI"] is True
+        return
     if "kind: Kustomization" in text:
         assert set(yaml.safe_load(text)) == {"apiVersion", "kind", "resources", "images"}
         return
@@ -113,6 +116,24 @@ def test_k3s_has_its_own_folders_and_nothing_else_differs() -> None:
     assert paths["cni-conf"] == "/var/lib/rancher/k3s/agent/etc/cni/net.d"
     assert [each for each in base if each["kind"] != "DaemonSet"] == [
         each for each in found if each["kind"] != "DaemonSet"
+    ]
+
+
+@needs_kubernetes
+def test_dual_stack_has_ipv6_and_a_pool_for_it_and_nothing_else_differs() -> None:
+    folder = MANIFESTS / "overlays" / "dual-stack"
+    base, found = rendered(), rendered(folder)
+    ours = [one("ConfigMap", f"tortie-{name}", found)["data"] for name in ("conflist", "defaults")]
+    theirs = [one("ConfigMap", f"tortie-{name}", base)["data"] for name in ("conflist", "defaults")]
+    assert ours[0]["10-tortie.conflist"] == theirs[0]["10-tortie.conflist"].replace(
+        '"assign_ipv6": false', '"assign_ipv6": true'
+    )
+    pool = documents((folder / "ipv6-pool.yaml").read_text())
+    begins_with = documents(ours[1]["defaults.yaml"])
+    assert [each for each in begins_with if each not in pool] == documents(theirs[1]["defaults.yaml"])
+    assert [each for each in begins_with if each in pool] == pool
+    assert [each for each in base if each["kind"] != "ConfigMap"] == [
+        each for each in found if each["kind"] != "ConfigMap"
     ]
 
 

@@ -61,13 +61,18 @@ class Node:
     """Made stopped."""
 
     machine: Machine
-    address: str
+    addresses: tuple[str, ...]
+    """The IPv4 one first, then that of IPv6, if it has one."""
     cgroup: str
     credentials: Credentials
 
     @property
     def name(self) -> str:
         return self.machine.name
+
+    @property
+    def address(self) -> str:
+        return self.addresses[0]
 
     @property
     def containerd(self) -> Program:
@@ -111,7 +116,7 @@ class Node:
         self.machine.program(
             *("kubelet", KUBELET, "--config=/etc/kubernetes/kubelet.yaml", "--v=2"),
             *("--kubeconfig", self.credentials.kubeconfig(self.name), "--hostname-override", self.name),
-            *("--node-ip", self.address),
+            *("--node-ip", ",".join(self.addresses)),
         ).start()
 
     def start_proxy(self, mode: str) -> None:
