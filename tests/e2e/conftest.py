@@ -12,6 +12,7 @@ from tests.sandbox import needs_sandbox
 
 _LIFE = (
     "cluster",
+    "docs",
     "install",
     "operating",
     "traffic",
