@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.host import BIN, ROOT, Said
-from tests.kube.programs import KUBECTL
+from tests.kube.programs import KUBERNETES
 from tests.kube.whole.cluster import Cluster
 from tests.kube.whole.images import AGNHOST_IMAGE
 from tests.kube.whole.machine import PATH, Machine, ran
@@ -28,11 +28,9 @@ class Administrator:
     folder: Path
 
     def begin(self) -> None:
-        """Put into the folder what a checkout has, and kubectl on the path."""
+        """Put into the folder what a checkout has; and on nodes the image that pods of the pages come from."""
         for name in ("manifests", "build", ".venv"):
             (self.folder / name).symlink_to(ROOT / name)
-        (self.folder / "bin").mkdir()
-        (self.folder / "bin" / "kubectl").symlink_to(KUBECTL)
         for node in self.cluster.nodes:
             node.ctr("images", "tag", AGNHOST_IMAGE, _IMAGE)
 
@@ -67,7 +65,7 @@ class Administrator:
 
     def _typed(self, machine: Machine, script: str) -> Said:
         on_node = machine is not self.cluster.fabric.machine
-        mine = (f"PATH={BIN}:{self.folder}/bin:{PATH}", f"HOME={self.folder}", f"KUBECONFIG={self.cluster.kubeconfig}")
+        mine = (f"PATH={BIN}:{KUBERNETES}:{PATH}", f"HOME={self.folder}", f"KUBECONFIG={self.cluster.kubeconfig}")
         environment = (f"PATH={BIN}:{PATH}",) if on_node else mine
         command = (*machine.enter(only_network=not on_node), "env", *environment, "sh", "-c")
         return ran((*command, f"cd {self.folder}\n{script}"), timeout_s=_LIMIT_S)

@@ -13,6 +13,7 @@ from tests.sandbox import needs_sandbox
 _LIFE = (
     "cluster",
     "docs",
+    "kubeadm",
     "install",
     "operating",
     "traffic",
