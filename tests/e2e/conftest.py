@@ -1,5 +1,6 @@
 """Two clusters, one after the other: `bare`, with the reference plugins; `installed`, with tortie, in both families."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from tests.e2e.tortie import Installed
 from tests.kube.whole.cluster import Cluster, missing
 from tests.sandbox import needs_sandbox
 
+collect_ignore = [] if os.environ.get("TORTIE_KUBEADM") else ["test_kubeadm.py"]
+"""kubeadm's own control plane takes more than a minute of both processors; it is tried when asked for."""
 _LIFE = (
     "cluster",
     "docs",
