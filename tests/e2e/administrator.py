@@ -54,7 +54,7 @@ class Administrator:
     def _talk(self, block: Block) -> str:
         script = "exec 2>&1\n" + "".join(f"{command}\necho '{_END}'\n" for command, _ in block.commands)
         printed = self._typed(self.cluster.fabric.machine, script).out.split(f"{_END}\n")
-        for (command, shown), found in zip(block.commands, printed, strict=False):
+        for (command, shown), found in zip(block.commands, printed[:-1], strict=True):
             assert plain(found) == plain(shown), f"$ {command}\n{found}"
         return "".join(printed)
 

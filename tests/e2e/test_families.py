@@ -15,7 +15,6 @@ BOTH = [4, 6]
 FIRST_PACKET_S = 0.5
 """Of a connection, half of what a solicitation waits that nobody answered (RFC 4861 section 10, RETRANS_TIMER), and of
 what an address is tentative (RFC 4862 section 5.4)."""
-FIRST = "first"
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +62,14 @@ def first_packets(cluster: Cluster, node: str, to: str) -> tuple[list[float], st
     """A pod that connects at once: how long each of two connections took, and its own address as it was before."""
     script = (
         "ip -6 -o addr show dev eth0 scope global; for n in 1 2; do"
-        f" curl -gs -o /dev/null -w '%{{time_connect}}\\n' http://[{to}]:{PORT}/hostname || echo 99; done"
+        f" curl -gs --max-time 5 -o /dev/null -w '%{{time_connect}}\\n' http://[{to}]:{PORT}/hostname || echo 99; done"
     )
     container = {"name": "c", "image": AGNHOST_IMAGE, "command": ["/bin/sh", "-c", script]}
     spec: Document = {"restartPolicy": "Never", "containers": [container]}
-    first = pod(FIRST, spec, node=node)
+    first = pod(f"first-{node}", spec, node=node)
     apply(cluster, first)
-    path = f"/api/v1/namespaces/default/pods/{FIRST}"
+    path = f"/api/v1/namespaces/default/pods/first-{node}"
     eventually("it has ended", lambda: cluster.api.get(path)["status"]["phase"] == "Succeeded")
-    used, *times = cluster.kubectl("logs", FIRST).splitlines()
+    used, *times = cluster.kubectl("logs", f"first-{node}").splitlines()
     remove(cluster, first)
     return [float(one) for one in times], used
