@@ -116,7 +116,8 @@ for what in "$@"; do
         build_from etcd go.etcd.io/etcd/server/v3 etcd=go.etcd.io/etcd/server/v3
         # shellcheck disable=SC2046  # a list of packages
         build_from kubernetes k8s.io/kubernetes agnhost=k8s.io/kubernetes/test/images/agnhost $(
-            for name in kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl; do
+            for name in kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl \
+                ${TORTIE_KUBEADM:+kubeadm}; do
                 echo "$name=k8s.io/kubernetes/cmd/$name"
             done
         )

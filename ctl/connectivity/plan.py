@@ -97,7 +97,7 @@ def _to_server(
     verb = "reaches" if expected == OPEN else "doesn't reach"
     return [
         Probe(f"{role} on {node} {verb} {where}, {protocol} IPv{_version(address)}", address, protocol, expected)
-        for address in targets.servers[other]
+        for address in _askable(node, targets.servers[other], targets)
     ]
 
 
@@ -105,8 +105,14 @@ def _to_service(role: str, node: str, targets: Targets, expected: str) -> list[P
     verb = "reaches" if expected == OPEN else "doesn't reach"
     return [
         Probe(f"{role} on {node} {verb} the ClusterIP, TCP IPv{_version(address)}", address, "TCP", expected)
-        for address in targets.service
+        for address in _askable(node, targets.service, targets)
     ]
+
+
+def _askable(node: str, addresses: Sequence[str], targets: Targets) -> list[str]:
+    """Those of families that pods of the asker's node have: Services may have two where pods have one."""
+    families = {_version(address) for address in targets.servers[node]}
+    return [address for address in addresses if _version(address) in families]
 
 
 def _next_after(node: str, targets: Targets) -> str:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from controller.leader import NAME
@@ -77,12 +78,18 @@ def _nodes(
             known=name in ours,
             addresses=ours[name].spec.addresses if name in ours else (),
             blocks=len(ours[name].spec.blocks) if name in ours else 0,
+            unrouted=_unrouted(ours[name]) if name in ours else (),
             pods=pods[name],
             agent=agents.get(name),
             machine=machines.get(name),
         )
         for name in sorted(ours.keys() | agents.keys() | machines.keys())
     )
+
+
+def _unrouted(node: Node) -> tuple[str, ...]:
+    gateways = {ip_address(text).version for text in node.spec.addresses}
+    return tuple(text for text in node.spec.blocks if ip_network(text).version not in gateways)
 
 
 async def _pools(store: Reader, blocks: Sequence[IPBlock]) -> tuple[SeenPool, ...]:

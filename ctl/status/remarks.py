@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 from ctl.status.seen import Seen, SeenNode, SeenPool
 
@@ -76,6 +77,13 @@ def _agent(seen: Seen, node: SeenNode) -> Iterator[Remark]:
         yield Remark(f"node {node.name} hasn't told itself to the others: there is no Node of ours", look)
     elif node.known and not node.addresses:
         yield Remark(f"node {node.name} tells no address, so no other can route to it", agent.look if agent else "")
+    elif node.known and node.unrouted and len(seen.nodes) > 1:
+        families = " or ".join(sorted({f"IPv{ip_network(text).version}" for text in node.unrouted}))
+        given = "tortie-agent --node-ip, once for each family"
+        if seen.installation is not None:
+            given = f"kubectl describe node {node.name}; its kubelet needs --node-ip with both families"
+        what = f"node {node.name} has pods with {families} and tells no address of that family"
+        yield Remark(f"{what}, so no other can route to them", given)
 
 
 def _pools(seen: Seen) -> Iterator[Remark]:

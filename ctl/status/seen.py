@@ -39,6 +39,8 @@ class SeenNode:
     """It has told itself to the others: there is a Node of ours."""
     addresses: tuple[str, ...] = ()
     blocks: int = 0
+    unrouted: tuple[str, ...] = ()
+    """Blocks of a family that it has no address of: others have no gateway to them."""
     pods: int = 0
     """Attachments that own addresses."""
     agent: Agent | None = None

@@ -47,6 +47,19 @@ def test_the_exception_is_for_clients_alone() -> None:
     assert {probe.expected for probe in probes(ALLOW, STRANGER)} == {plan.SILENT}
 
 
+def test_a_service_of_two_families_is_asked_in_that_of_its_servers() -> None:
+    old = Targets({"a": ("10.0.0.1",), "b": ("10.0.0.2",)}, ("10.96.0.9", "fd96::9"))
+    asked = {probe.address for act in plan.ACTS for one in plan.askers(act, old) for probe in one.probes}
+    assert asked == {"10.0.0.1", "10.0.0.2", "10.96.0.9"}
+
+
+def test_pods_are_asked_in_the_families_that_pods_of_the_askers_node_have() -> None:
+    half = Targets({"a": ("10.0.0.1",), "b": ("10.0.0.2", "fd00::2")}, ("10.96.0.9", "fd96::9"))
+    asked = {(one.node, probe.address) for one in plan.askers(NO_POLICY, half) for probe in one.probes}
+    assert ("b", "fd96::9") in asked
+    assert {address for node, address in asked if node == "a"} == {"10.0.0.1", "10.0.0.2", "10.96.0.9"}
+
+
 def test_one_node_is_enough() -> None:
     one = Targets({"a": ("10.0.0.1",)}, ())
     assert all(plan.askers(act, one) for act in plan.ACTS)

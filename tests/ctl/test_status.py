@@ -13,7 +13,7 @@ from ctl.status.remarks import remarks
 from ctl.status.seen import Agent, Installation, Machine, Seen, SeenNode, SeenPool, Skew
 from datastore.resources.ippool import IPPoolStatus
 from datastore.resources.lease import Lease, LeaseSpec
-from datastore.resources.node import Node
+from datastore.resources.node import Node, NodeSpec
 from datastore.resources.value import Metadata, Resource
 from datastore.urls import open_store
 from tests.ctl.conftest import Ctl
@@ -80,6 +80,12 @@ def test_a_cluster_that_is_well_gets_no_remark() -> None:
         pytest.param(node(known=False), "no Node of ours", "", id="an agent that hasn't written its Node"),
         pytest.param(node(addresses=()), "tells no address", "", id="a node without an address"),
         pytest.param(
+            replace(WELL, nodes=(replace(WELL_NODE, unrouted=("fd65::/122",)), replace(WELL_NODE, name="n2"))),
+            "n1 has pods with IPv6 and tells no address of that family",
+            "--node-ip with both families",
+            id="IPv6 on a node that others reach by IPv4 alone",
+        ),
+        pytest.param(
             node(machine=Machine(ready=False, reason="cni plugin not initialized")),
             "n1 isn't Ready: cni plugin not initialized",
             "kubectl describe node n1",
@@ -108,6 +114,10 @@ def test_what_is_wrong_is_told_with_the_next_command(seen: Seen, what: str, comm
     (said,) = [one for one in remarks(seen) if what in one.what]
     assert said.wrong
     assert command in said.next
+
+
+def test_a_node_that_is_alone_needs_no_address_of_its_pods_families() -> None:
+    assert remarks(node(unrouted=("fd65::/122",))) == []
 
 
 @pytest.mark.parametrize(
@@ -149,6 +159,15 @@ def test_a_datastore_alone_is_enough_and_all_is_well_is_exit_0(ctl: Ctl, tmp_pat
     assert said.status == 0, said.out
     assert "n1_ab leads" in said.out
     assert said.out.endswith("all is well\n")
+
+
+def test_blocks_that_a_node_has_no_address_for_are_seen(ctl: Ctl, tmp_path: Path) -> None:
+    spec = NodeSpec(machine="m9", addresses=("172.30.0.9",), blocks=("10.65.9.0/26", "fd65::/122"))
+    dual = Node(metadata=Metadata(name="n9"), spec=spec)
+    fill(tmp_path, lease(datetime.now(UTC)), dual)
+    said = ctl("status")
+    assert said.status == 1
+    assert "node n9 has pods with IPv6 and tells no address of that family" in said.out
 
 
 def test_what_is_wrong_makes_it_exit_1_and_is_in_the_json(ctl: Ctl, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
-"""Clusters, one after another: with the reference plugins, with an etcd, and the one on which tortie is installed."""
+"""Clusters, one after another: `bare`, with the reference plugins; one with an etcd; `installed`, in both families."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +11,17 @@ from tests.e2e.tortie import Installed
 from tests.kube.whole.cluster import Cluster, missing
 from tests.sandbox import needs_sandbox
 
+collect_ignore = [] if os.environ.get("TORTIE_KUBEADM") else ["test_kubeadm.py"]
+"""kubeadm's own control plane takes more than a minute of both processors; it is tried when asked for."""
 _LIFE = (
     "cluster",
     "etcd_mode",
+    "docs",
+    "kubeadm",
     "install",
     "operating",
     "traffic",
+    "families",
     "policies",
     "truth_tables",
     "scale",
@@ -53,11 +59,11 @@ def bare(able: None) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def installed(able: None) -> Iterator[Installed]:
-    """Three nodes on which tortie has been installed, for all modules that follow."""
+    """Three nodes of both families on which tortie has been installed, for all modules that follow."""
     if reason := tortie.missing():
         pytest.skip(reason)
-    with Cluster.started() as cluster:
-        yield tortie.install(cluster)
+    with Cluster.started(dual=True) as cluster:
+        yield tortie.install(cluster, tortie.DUAL_STACK)
 
 
 @pytest.fixture(scope="session")

@@ -85,9 +85,9 @@ def deployment(name: str, replicas: int, spec: Document, *, in_namespace: str = 
 
 
 def service(name: str, *, node_port: int = 0, in_namespace: str = "default", local: bool = False) -> Document:
-    """Port 80 of a cluster address, for the pods with app=NAME; perhaps a port of every node."""
+    """Port 80 of a cluster address in each family, for the pods with app=NAME; perhaps a port of every node."""
     port: Document = {"port": 80, "targetPort": PORT}
-    spec: Document = {"selector": {"app": name}, "ports": [port]}
+    spec: Document = {"selector": {"app": name}, "ports": [port], "ipFamilyPolicy": "PreferDualStack"}
     if node_port:
         port["nodePort"] = node_port
         spec |= {"type": "NodePort", "externalTrafficPolicy": "Local" if local else "Cluster"}

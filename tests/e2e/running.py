@@ -56,6 +56,11 @@ class Running:
     document: Document
 
     @property
+    def addresses(self) -> tuple[str, ...]:
+        """Of each family that it has, IPv4 first."""
+        return tuple(str(one["ip"]) for one in self.document["status"]["podIPs"])
+
+    @property
     def container(self) -> str:
         """The id of its first container."""
         return container_id(self.document)
@@ -70,6 +75,11 @@ def running(cluster: Cluster, document: Document) -> Running:
 
 def container_id(document: Document) -> str:
     return str(document["status"]["containerStatuses"][0]["containerID"])
+
+
+def asker(said: str) -> str:
+    """The client's address, of what agnhost says of it: ADDRESS:PORT."""
+    return said.rpartition(":")[0].strip("[]")
 
 
 def all_running(cluster: Cluster, selector: str, count: int, namespace: str = "default") -> list[Running]:

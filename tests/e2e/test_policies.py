@@ -1,7 +1,8 @@
-"""NetworkPolicies on a real cluster: what they let through, what they stop, and that the kubelet's probes pass."""
+"""NetworkPolicies on a real cluster, in both families: who is let through, who isn't; kubelets' probes always are."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 import pytest
 
@@ -28,8 +29,8 @@ class Shop:
     visitor: Running
 
     def heard(self, who: Running) -> str:
-        """What they meet at the database."""
-        return who.place.hears(self.db.address, seconds=0.5)
+        """What they meet at the database's addresses; if not the same at each, all of it."""
+        return "/".join(dict.fromkeys(who.place.hears(address, seconds=0.5) for address in self.db.addresses))
 
     def until(self, friend: str, stranger: str, visitor: str) -> None:
         """Wait until each meets this at the database."""
@@ -69,6 +70,10 @@ def db_lets_in(*peers: Document) -> Document:
     return policy("allow", {"app": "db"}, in_namespace=SHOP, ingress=[rule])
 
 
+def heard(who: Running, address: str) -> str:
+    return who.place.hears(address, seconds=0.5)
+
+
 def test_a_pod_that_is_selected_hears_nobody(shop: Shop) -> None:
     apply(shop.cluster, DENY_DB)
     shop.until("silent", "silent", "silent")
@@ -86,9 +91,16 @@ def test_a_namespace_is_allowed_by_its_labels(shop: Shop) -> None:
 
 
 def test_a_network_is_allowed_but_for_a_part(shop: Shop) -> None:
-    block = {"cidr": "0.0.0.0/0", "except": [f"{shop.stranger.address}/32"]}
-    apply(shop.cluster, db_lets_in({"ipBlock": block}))
+    everybody = zip(("0.0.0.0/0", "::/0"), map(ip_network, shop.stranger.addresses), strict=True)
+    blocks = ({"ipBlock": {"cidr": cidr, "except": [str(stranger)]}} for cidr, stranger in everybody)
+    apply(shop.cluster, db_lets_in(*blocks))
     shop.until("open", "silent", "open")
+
+
+@pytest.mark.parametrize(("cidr", "heard"), [("0.0.0.0/0", "open/silent"), ("::/0", "silent/open")])
+def test_a_network_is_of_one_family(shop: Shop, cidr: str, heard: str) -> None:
+    apply(shop.cluster, db_lets_in({"ipBlock": {"cidr": cidr}}))
+    shop.until(heard, heard, heard)
 
 
 def test_a_changed_label_is_followed(shop: Shop) -> None:
@@ -112,11 +124,8 @@ def test_agnhost_says_the_same_from_inside(shop: Shop) -> None:
 def test_what_leaves_a_pod_is_denied_and_allowed(shop: Shop) -> None:
     only_db = {"to": [{"podSelector": {"matchLabels": {"app": "db"}}}], "ports": [{"port": PORT}]}
     apply(shop.cluster, policy("only-db", {"app": "friend"}, in_namespace=SHOP, egress=[only_db]))
-    eventually(
-        "the friend reaches nobody else",
-        lambda: shop.friend.place.hears(shop.stranger.address, seconds=0.5) == "silent",
-    )
-    assert shop.friend.place.hears(shop.visitor.address, seconds=0.5) == "silent"
+    for address in (*shop.stranger.addresses, *shop.visitor.addresses):
+        eventually("the friend reaches nobody else", lambda to=address: heard(shop.friend, to) == "silent")  # type: ignore[misc]
     assert shop.heard(shop.friend) == "open"
     assert shop.stranger.place.fetch(shop.friend.address) == "friend"
 
@@ -124,7 +133,7 @@ def test_what_leaves_a_pod_is_denied_and_allowed(shop: Shop) -> None:
 def test_its_node_reaches_a_pod_that_nobody_else_does(shop: Shop) -> None:
     apply(shop.cluster, DENY)
     shop.until("silent", "silent", "silent")
-    assert Place(shop.db.node.machine).fetch(shop.db.address) == "db"
+    assert [Place(shop.db.node.machine).fetch(address) for address in shop.db.addresses] == ["db", "db"]
 
 
 def test_a_kubelets_probes_pass_where_nothing_else_does(shop: Shop) -> None:
@@ -132,7 +141,7 @@ def test_a_kubelets_probes_pass_where_nothing_else_does(shop: Shop) -> None:
     apply(shop.cluster, DENY, guarded, service("guarded", in_namespace=SHOP))
     found = all_running(shop.cluster, "app=guarded", 3, SHOP)
     assert {one.node.name for one in found} == {"node-1", "node-2", "node-3"}
-    assert {shop.visitor.place.hears(one.address, seconds=0.5) for one in found} == {"silent"}
+    assert {heard(shop.visitor, address) for one in found for address in one.addresses} == {"silent"}
     remove(shop.cluster, guarded, service("guarded", in_namespace=SHOP))
 
 
@@ -142,11 +151,11 @@ def test_a_pod_is_isolated_before_its_first_packet(shop: Shop, isolated: bool, p
         apply(shop.cluster, policy("still", {"app": "hasty"}, in_namespace=SHOP, egress=[]))
     else:
         apply(shop.cluster, policy("still", {"app": "nobody"}, in_namespace=SHOP, egress=[]))
-    connect = ["/agnhost", "connect", f"{shop.db.address}:{PORT}", "--timeout=2s"]
-    spec: Document = {
-        "restartPolicy": "Never",
-        "containers": [{"name": "c", "image": AGNHOST_IMAGE, "command": connect}],
-    }
+    places = (f"[{address}]:{PORT}" if ":" in address else f"{address}:{PORT}" for address in shop.db.addresses)
+    # It fails if one can't be reached that should be, and succeeds if one can that shouldn't.
+    connect = (" || " if isolated else " && ").join(f"/agnhost connect {place} --timeout=2s" for place in places)
+    container = {"name": "c", "image": AGNHOST_IMAGE, "command": ["/bin/sh", "-c", connect]}
+    spec: Document = {"restartPolicy": "Never", "containers": [container]}
     hasty = pod("hasty", spec, node="node-2", in_namespace=SHOP)
     apply(shop.cluster, hasty)
     path = f"/api/v1/namespaces/{SHOP}/pods/hasty"

@@ -40,9 +40,10 @@ def test_sixty_pods_come_and_go(
         sixty.until_ready(cluster, number * sixty.SIXTY // len(rising) + 5)
         disturbance.KILLED[name](cluster)
     pods = cluster.wait_pods(sixty.SELECTOR, sixty.SIXTY)
-    assert len(Counter(pod["status"]["podIP"] for pod in pods)) == sixty.SIXTY
+    assert len(Counter(one["ip"] for pod in pods for one in pod["status"]["podIPs"])) == 2 * sixty.SIXTY
     first, *others = [running(cluster, pod) for pod in pods[:: sixty.SIXTY // 6]]
-    assert [first.place.fetch(other.address) for other in others] == [other.name for other in others]
+    for family in (0, 1):
+        assert [first.place.fetch(other.addresses[family]) for other in others] == [other.name for other in others]
     eventually("the Service works", lambda: reaches(first.place, address, 80))
     sixty.scale(cluster, 0)
     for number, name in enumerate(falling):

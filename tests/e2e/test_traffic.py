@@ -1,4 +1,4 @@
-"""What pods reach and what reaches them, with kube-proxy's iptables rules, then with its nftables rules."""
+"""What pods reach and what reaches them in both families, with kube-proxy's iptables rules, then its nftables rules."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from itertools import permutations
 import pytest
 
 from tests.e2e.documents import PORT, agnhost, apply, deployment, pod, remove, service
-from tests.e2e.running import Place, Running, all_running, eventually, outside, reaches
+from tests.e2e.running import Place, Running, all_running, asker, eventually, outside, reaches
 from tests.kube.programs import AGNHOST
 from tests.kube.whole import addresses
 from tests.kube.whole.cluster import Cluster
@@ -34,8 +34,8 @@ class World:
     web: list[Running]
     alone: Running
     published: Running
-    services: dict[str, str]
-    """Their cluster addresses."""
+    services: dict[str, list[str]]
+    """Their cluster addresses, of each family."""
 
 
 @pytest.fixture(scope="module", params=["iptables", "nftables"])
@@ -43,6 +43,12 @@ def proxy(cluster: Cluster, request: pytest.FixtureRequest) -> str:
     """kube-proxy's mode on every node."""
     cluster.use_proxy(request.param)
     return str(request.param)
+
+
+@pytest.fixture(params=[0, 1], ids=["IPv4", "IPv6"])
+def family(request: pytest.FixtureRequest) -> int:
+    """Which of somebody's addresses."""
+    return int(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +64,17 @@ def world(cluster: Cluster) -> Iterator[World]:
     web = all_running(cluster, "app=web", SIX)
     (alone,), (published,) = (all_running(cluster, f"app={name}", 1) for name in ("alone", "published"))
     path = "/api/v1/namespaces/default/services/{}"
-    clusters = {name: str(cluster.api.get(path.format(name))["spec"]["clusterIP"]) for name in ("web", "alone")}
+    clusters = {name: cluster.api.get(path.format(name))["spec"]["clusterIPs"] for name in ("web", "alone")}
     yield World(web, alone, published, clusters)
     remove(cluster, *documents)
+
+
+@pytest.fixture(scope="module")
+def server(cluster: Cluster) -> None:
+    """One outside of the cluster."""
+    machine = cluster.fabric.machine
+    machine.program("server", AGNHOST, "netexec", f"--http-port={OUTSIDE_PORT}", "--udp-port=-1").start()
+    eventually("there is a server outside", lambda: reaches(outside(cluster), addresses.FABRIC, OUTSIDE_PORT))
 
 
 def served(place: Place, address: str, port: int) -> None:
@@ -72,10 +86,10 @@ def knows_api(place: Place) -> bool:
     return place.hears(addresses.API_SERVICE, 443) == "open"
 
 
-def test_every_pod_reaches_every_other_with_its_own_address(world: World) -> None:
+def test_every_pod_reaches_every_other_with_its_own_address(family: int, world: World) -> None:
     for one, other in permutations(world.web, 2):
-        assert one.place.fetch(other.address) == other.name
-        assert one.place.fetch(other.address, path="/clientip").startswith(f"{one.address}:")
+        assert one.place.fetch(other.addresses[family]) == other.name
+        assert asker(one.place.fetch(other.addresses[family], path="/clientip")) == one.addresses[family]
 
 
 def test_pods_answer_datagrams_too(cluster: Cluster, world: World) -> None:
@@ -83,24 +97,21 @@ def test_pods_answer_datagrams_too(cluster: Cluster, world: World) -> None:
     assert cluster.kubectl("exec", world.web[0].name, "--", "sh", "-c", command).strip() == "alone"
 
 
-def test_hosts_reach_pods_of_their_own_and_of_others(cluster: Cluster, world: World) -> None:
+def test_hosts_reach_pods_of_their_own_and_of_others(cluster: Cluster, family: int, world: World) -> None:
     for node in cluster.nodes:
         for one in world.web:
-            assert Place(node.machine).fetch(one.address) == one.name
+            assert Place(node.machine).fetch(one.addresses[family]) == one.name
 
 
-def test_pods_reach_hosts(cluster: Cluster, world: World) -> None:
-    for node in cluster.nodes:
-        assert world.alone.place.hears(node.address, KUBELET_PORT) == "open"
+def test_pods_reach_hosts(cluster: Cluster, family: int, world: World) -> None:
+    for node in cluster.nodes:  # whose kubelets listen in IPv4
+        assert world.alone.place.hears(node.addresses[family], KUBELET_PORT) == ("open", "closed")[family]
 
 
-def test_outside_sees_the_nodes_address(cluster: Cluster, world: World) -> None:
-    machine = cluster.fabric.machine
-    machine.program("server", AGNHOST, "netexec", f"--http-port={OUTSIDE_PORT}", "--udp-port=-1").start()
-    eventually("there is a server outside", lambda: reaches(outside(cluster), addresses.FABRIC, OUTSIDE_PORT))
+def test_outside_sees_the_nodes_address(cluster: Cluster, server: None, family: int, world: World) -> None:
     for one in world.web:
-        seen = one.place.fetch(addresses.FABRIC, OUTSIDE_PORT, "/clientip")
-        assert seen.rpartition(":")[0] == one.node.address
+        seen = one.place.fetch(addresses.FABRICS[family], OUTSIDE_PORT, "/clientip")
+        assert asker(seen) == one.node.addresses[family]
 
 
 def test_a_pod_reaches_the_api_with_its_token(cluster: Cluster, proxy: str, world: World) -> None:
@@ -110,43 +121,46 @@ def test_a_pod_reaches_the_api_with_its_token(cluster: Cluster, proxy: str, worl
         assert "system:serviceaccount:default:default" in answer["message"]
 
 
-def test_a_cluster_address_is_reached_from_pods_and_hosts(cluster: Cluster, proxy: str, world: World) -> None:
+def test_a_cluster_address_is_reached_from_pods_and_hosts(
+    cluster: Cluster, proxy: str, family: int, world: World
+) -> None:
     names = {one.name for one in world.web}
     for place in (*(one.place for one in world.web), *(Place(node.machine) for node in cluster.nodes)):
-        served(place, world.services["web"], 80)
-        assert {place.fetch(world.services["web"], 80) for _ in range(6)} <= names
+        served(place, world.services["web"][family], 80)
+        assert {place.fetch(world.services["web"][family], 80) for _ in range(6)} <= names
 
 
-def test_a_pod_reaches_itself_by_its_service(proxy: str, world: World) -> None:
-    served(world.alone.place, world.services["alone"], 80)
-    assert world.alone.place.fetch(world.services["alone"], 80) == "alone"
-    assert world.alone.place.fetch(world.alone.address) == "alone"
+def test_a_pod_reaches_itself_by_its_service(proxy: str, family: int, world: World) -> None:
+    served(world.alone.place, world.services["alone"][family], 80)
+    assert world.alone.place.fetch(world.services["alone"][family], 80) == "alone"
+    assert world.alone.place.fetch(world.alone.addresses[family]) == "alone"
 
 
-def test_a_node_port_is_reached_on_every_node(cluster: Cluster, proxy: str, world: World) -> None:
+def test_a_node_port_is_reached_on_every_node(cluster: Cluster, proxy: str, family: int, world: World) -> None:
     names = {one.name for one in world.web}
-    for node in cluster.nodes:
-        served(outside(cluster), node.address, NODE_PORT)
-        assert {outside(cluster).fetch(node.address, NODE_PORT) for _ in range(6)} <= names
-        assert world.alone.place.fetch(node.address, NODE_PORT) in names
+    for address in (node.addresses[family] for node in cluster.nodes):
+        served(outside(cluster), address, NODE_PORT)
+        assert {outside(cluster).fetch(address, NODE_PORT) for _ in range(6)} <= names
+        assert world.alone.place.fetch(address, NODE_PORT) in names
 
 
-def test_a_local_node_port_keeps_the_clients_address(cluster: Cluster, proxy: str, world: World) -> None:
-    served(outside(cluster), world.alone.node.address, LOCAL_PORT)
-    seen = outside(cluster).fetch(world.alone.node.address, LOCAL_PORT, "/clientip")
-    assert seen.rpartition(":")[0] == addresses.FABRIC
+def test_a_local_node_port_keeps_the_clients_address(cluster: Cluster, proxy: str, family: int, world: World) -> None:
+    address = world.alone.node.addresses[family]
+    served(outside(cluster), address, LOCAL_PORT)
+    assert asker(outside(cluster).fetch(address, LOCAL_PORT, "/clientip")) == addresses.FABRICS[family]
 
 
-def test_a_host_port_leads_to_its_pod_alone(cluster: Cluster, proxy: str, world: World) -> None:
+def test_a_host_port_leads_to_its_pod_alone(cluster: Cluster, proxy: str, family: int, world: World) -> None:
     here = world.published.node
-    assert outside(cluster).fetch(here.address, HOST_PORT) == "published"
+    address = here.addresses[family]
+    assert outside(cluster).fetch(address, HOST_PORT) == "published"
     for one in world.web:
-        assert one.place.fetch(here.address, HOST_PORT) == "published"
-    assert world.published.place.fetch(here.address, HOST_PORT) == "published"
+        assert one.place.fetch(address, HOST_PORT) == "published"
+    assert world.published.place.fetch(address, HOST_PORT) == "published"
     for node in cluster.nodes:
-        assert Place(node.machine).fetch(here.address, HOST_PORT) == "published"
+        assert Place(node.machine).fetch(address, HOST_PORT) == "published"
         if node is not here:
-            assert outside(cluster).hears(node.address, HOST_PORT) == "closed"
+            assert outside(cluster).hears(node.addresses[family], HOST_PORT) == "closed"
 
 
 def test_images_are_those_of_this_machine(world: World) -> None:

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import ip_network
+from pathlib import Path
 
 from tests.host import BIN, ROOT, Said
 from tests.kube.server import wait_for
@@ -13,6 +14,7 @@ from tests.kube.whole.node import Node
 
 IMAGE = ROOT / "build" / "image" / "tortie.tar"
 MANIFESTS = ROOT / "manifests"
+DUAL_STACK = MANIFESTS / "overlays" / "dual-stack"
 NAMESPACE = "tortie-system"
 AGENT = "tortie-agent"
 CONTROLLER = "tortie-controller"
@@ -46,13 +48,13 @@ def missing() -> str:
     return f"there is no {', '.join(absent)}: make image" if absent else ""
 
 
-def install(cluster: Cluster) -> Installed:
+def install(cluster: Cluster, manifests: Path = MANIFESTS) -> Installed:
     """What the README says, and the image as a registry would bring it."""
     cluster.load(IMAGE)
     before = cluster.ready_nodes()
     traces_before = {node.name: traces(node) for node in cluster.nodes}
     began = time.monotonic()
-    cluster.kubectl("apply", "--server-side", "-k", MANIFESTS)
+    cluster.kubectl("apply", "--server-side", "-k", manifests)
     try:
         cluster.wait_ready()
     except AssertionError as error:

@@ -23,6 +23,7 @@ CONTROLLER_MANAGER = KUBERNETES / "kube-controller-manager"
 SCHEDULER = KUBERNETES / "kube-scheduler"
 KUBELET = KUBERNETES / "kubelet"
 PROXY = KUBERNETES / "kube-proxy"
+KUBEADM = KUBERNETES / "kubeadm"
 AGNHOST = KUBERNETES / "agnhost"
 HELM = CACHE.expanduser() / "helm-v3.18.4" / "helm"
 ETCD = VERSIONS["etcd"]

@@ -72,7 +72,7 @@ def test_everything_applies_and_applying_again_changes_nothing() -> None:
 
 
 @needs_kubernetes
-@pytest.mark.parametrize("what", ["overlays/etcd", "overlays/k3s", "cleanup"])
+@pytest.mark.parametrize("what", ["overlays/etcd", "overlays/k3s", "overlays/dual-stack", "cleanup"])
 def test_an_overlay_applies(what: str) -> None:
     kubectl(config(), "apply", "--server-side", "--dry-run=server", "-k", MANIFESTS / what)
 
@@ -87,6 +87,9 @@ def test_install_yaml_applies_without_server_side_too() -> None:
 @pytest.mark.parametrize("block", range(len(blocks("kubernetes.md", "yaml"))))
 def test_what_the_page_has_in_yaml_is_taken(block: int, tmp_path: Path) -> None:
     text = blocks("kubernetes.md", "yaml")[block]
+    if "kind: Cluster\n" in text:
+        assert yaml.safe_load(text)["networking"]["disableDefaultCNI"] is True
+        return
     if "kind: Kustomization" in text:
         found = yaml.safe_load(text)
         (resource,) = found["resources"]
@@ -146,6 +149,24 @@ def test_with_etcd_agents_watch_nothing_and_nobody_has_rights_in_our_group() -> 
         assert "watch" not in rule["verbs"]
     rules = [rule for each in found if each["kind"] == "ClusterRole" for rule in each["rules"]]
     assert {group for rule in rules for group in rule["apiGroups"]} == {"", "networking.k8s.io"}
+
+
+@needs_kubernetes
+def test_dual_stack_has_ipv6_and_a_pool_for_it_and_nothing_else_differs() -> None:
+    folder = MANIFESTS / "overlays" / "dual-stack"
+    base, found = rendered(), rendered(folder)
+    ours = [one("ConfigMap", f"tortie-{name}", found)["data"] for name in ("conflist", "defaults")]
+    theirs = [one("ConfigMap", f"tortie-{name}", base)["data"] for name in ("conflist", "defaults")]
+    assert ours[0]["10-tortie.conflist"] == theirs[0]["10-tortie.conflist"].replace(
+        '"assign_ipv6": false', '"assign_ipv6": true'
+    )
+    pool = documents((folder / "ipv6-pool.yaml").read_text())
+    begins_with = documents(ours[1]["defaults.yaml"])
+    assert [each for each in begins_with if each not in pool] == documents(theirs[1]["defaults.yaml"])
+    assert [each for each in begins_with if each in pool] == pool
+    assert [each for each in base if each["kind"] != "ConfigMap"] == [
+        each for each in found if each["kind"] != "ConfigMap"
+    ]
 
 
 @pytest.mark.parametrize("name", ["tortie-agent", "tortie-controller"])

@@ -1,4 +1,4 @@
-"""A cluster to look at: python -m tests.kube.whole [NODES [none|reference [iptables|nftables]]], as root."""
+"""A cluster to look at: python -m tests.kube.whole [NODES [none|reference [iptables|nftables [dual]]]], as root."""
 
 import sys
 
@@ -7,11 +7,11 @@ from tests.kube.whole import reference
 from tests.kube.whole.cluster import Cluster, missing
 
 
-def main(size: str = "3", network: str = "reference", proxy: str = "iptables") -> None:
+def main(size: str = "3", network: str = "reference", proxy: str = "iptables", stack: str = "") -> None:
     """Start it, say how to enter it, and keep it until Enter is pressed or standard input ends."""
     if reason := missing():
         sys.exit(reason)
-    with Cluster.started(int(size), proxy=proxy) as cluster:
+    with Cluster.started(int(size), proxy=proxy, dual=stack == "dual") as cluster:
         if network == "reference":
             reference.install(cluster)
             cluster.wait_ready()

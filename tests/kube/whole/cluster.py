@@ -53,18 +53,18 @@ def missing() -> str:
 class Cluster:
     """See the module. Made stopped."""
 
-    def __init__(self, size: int = 3, *, proxy: str = "iptables") -> None:
+    def __init__(self, size: int = 3, *, proxy: str = "iptables", dual: bool = False) -> None:
         self.name = f"{cgroups.PREFIX}-{os.getpid()}-{next(_numbers)}"
         self.folder = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
         self.proxy = proxy
         names = tuple(f"node-{number}" for number in range(1, size + 1))
         self._credentials = credentials.make(self.folder / "pki", names)
-        self.fabric = Fabric(Machine("fabric", self.folder / "fabric"), self._credentials, self.folder)
+        self.fabric = Fabric(Machine("fabric", self.folder / "fabric"), self._credentials, self.folder, dual=dual)
         self._departed: tuple[Node, ...] = ()
         self.nodes = tuple(
             Node(
                 Machine(name, self.folder / name),
-                addresses.node(number),
+                (addresses.node(number), *((addresses.node_ipv6(number),) if dual else ())),
                 f"{self.name}/{name}",
                 self._credentials,
             )
@@ -73,9 +73,9 @@ class Cluster:
 
     @classmethod
     @contextmanager
-    def started(cls, size: int = 3, *, proxy: str = "iptables") -> Iterator["Cluster"]:
-        """One that runs, and is closed at the end."""
-        cluster = cls(size, proxy=proxy)
+    def started(cls, size: int = 3, *, proxy: str = "iptables", dual: bool = False) -> Iterator["Cluster"]:
+        """One that runs, and is closed at the end; a `dual` one has IPv6 beside IPv4 for nodes and Services."""
+        cluster = cls(size, proxy=proxy, dual=dual)
         try:
             cluster.start()
             yield cluster
@@ -100,7 +100,7 @@ class Cluster:
 
     def _begin(self, node: Node, archives: Sequence[Path]) -> None:
         node.machine.begin(MOUNTS)
-        self.fabric.join(node.machine, node.address)
+        self.fabric.join(node.machine, node.addresses)
         node.start_containerd()
         for archive in archives:
             node.load(archive)

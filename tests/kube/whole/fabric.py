@@ -5,6 +5,8 @@ etcd ◄── kube-apiserver ◄── kube-controller-manager, kube-scheduler
 
 import json
 import subprocess
+from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 from tests.kube.programs import APISERVER, CONTROLLER_MANAGER, ETCD, SCHEDULER
@@ -21,8 +23,9 @@ _ISSUER = "https://kubernetes.default.svc"
 class Fabric:
     """Made empty; `begin`, `join` machines, `start` the control plane."""
 
-    def __init__(self, machine: Machine, credentials: Credentials, folder: Path) -> None:
+    def __init__(self, machine: Machine, credentials: Credentials, folder: Path, *, dual: bool = False) -> None:
         self.machine = machine
+        self.dual = dual
         self.api = Api(machine, credentials.certs.authority, credentials.token(ADMIN))
         self._credentials = credentials
         self._folder = folder
@@ -34,23 +37,25 @@ class Fabric:
         self.machine.begin("mount -t tmpfs tmpfs /run")
         self._ip(
             f"link add {BRIDGE} type bridge",
-            f"addr add {addresses.FABRIC}/{addresses.PREFIX_LENGTH} dev {BRIDGE}",
+            *_own(BRIDGE, addresses.FABRIC, *((addresses.FABRIC_IPV6,) if self.dual else ())),
             f"link set {BRIDGE} up",
         )
         # What the bridge forwards between nodes is nobody's packet here.
         self.machine.said("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0", "net.ipv4.ip_forward=1")
+        self.machine.said("sysctl", "-qw", "net.bridge.bridge-nf-call-ip6tables=0", "net.ipv6.conf.all.forwarding=1")
 
-    def join(self, other: Machine, address: str) -> None:
-        """A cable from another machine's eth0, which gets the address, to the bridge."""
+    def join(self, other: Machine, its: Sequence[str]) -> None:
+        """A cable from another machine's eth0, which gets the addresses, to the bridge."""
         self._ip(
             f"link add {other.name} type veth peer name eth0 netns {other.holder}",
             f"link set {other.name} master {BRIDGE} up",
         )
         ip_batch(
             other,
-            f"addr add {address}/{addresses.PREFIX_LENGTH} dev eth0",
+            *_own("eth0", *its),
             "link set eth0 up",
             f"route add default via {addresses.FABRIC}",
+            *((f"route add ::/0 via {addresses.FABRIC_IPV6}",) if self.dual else ()),
         )
 
     def leave(self, name: str) -> None:
@@ -112,7 +117,7 @@ class Fabric:
         certs = self._credentials.certs
         return (
             *(APISERVER, "--etcd-servers", _ETCD_URL, "--bind-address=0.0.0.0", "--secure-port", addresses.API_PORT),
-            *("--advertise-address", addresses.FABRIC, "--service-cluster-ip-range", addresses.SERVICES),
+            *("--advertise-address", addresses.FABRIC, "--service-cluster-ip-range", ",".join(self._services())),
             *("--tls-cert-file", certs.certificate("apiserver"), "--tls-private-key-file", certs.key("apiserver")),
             *("--client-ca-file", certs.authority, "--token-auth-file", self._credentials.tokens),
             *("--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction"),
@@ -126,6 +131,9 @@ class Fabric:
             *("--audit-policy-file", self._folder / "audit.json", "--audit-log-path", self.audit_log),
         )
 
+    def _services(self) -> tuple[str, ...]:
+        return (addresses.SERVICES, *((addresses.SERVICES_IPV6,) if self.dual else ()))
+
     def _controllers(self) -> tuple[object, ...]:
         certs = self._credentials.certs
         return (
@@ -137,6 +145,12 @@ class Fabric:
     def _scheduler(self) -> tuple[object, ...]:
         config = self._credentials.kubeconfig("scheduler")
         return (SCHEDULER, "--kubeconfig", config, "--bind-address=127.0.0.1", "--leader-elect=false")
+
+
+def _own(link: str, *found: str) -> list[str]:
+    """Lines for `ip -batch` that give a link addresses, which are used at once: nobody else has them."""
+    ends = {4: f"/{addresses.PREFIX_LENGTH} dev {link}", 6: f"/{addresses.IPV6_PREFIX_LENGTH} dev {link} nodad"}
+    return [f"addr add {one}{ends[ip_address(one).version]}" for one in found]
 
 
 def ip_batch(machine: Machine, *lines: str) -> None:

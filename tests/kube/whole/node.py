@@ -14,7 +14,7 @@ from tests.kube.programs import KUBELET, PROXY
 from tests.kube.whole import addresses, cgroups, settings
 from tests.kube.whole.credentials import Credentials
 from tests.kube.whole.machine import Machine, Program
-from tests.kube.whole.settings import CNI_BIN, CNI_CONFIG, STATIC_PODS
+from tests.kube.whole.settings import CNI_BIN, CNI_CONFIG, STATIC_PODS, CniFolders
 
 _SYSCTLS = {
     "vm/overcommit_memory": 1,
@@ -61,13 +61,18 @@ class Node:
     """Made stopped."""
 
     machine: Machine
-    address: str
+    addresses: tuple[str, ...]
+    """The IPv4 one first, then that of IPv6, if it has one."""
     cgroup: str
     credentials: Credentials
 
     @property
     def name(self) -> str:
         return self.machine.name
+
+    @property
+    def address(self) -> str:
+        return self.addresses[0]
 
     @property
     def containerd(self) -> Program:
@@ -89,12 +94,23 @@ class Node:
 
     def start_containerd(self) -> None:
         """containerd, and the reference plugins beside it, as Kubernetes' packages bring them."""
-        for plugin in sorted(NEWEST_PLUGINS.iterdir()):
-            self.machine.copy(plugin, f"{CNI_BIN}/{plugin.name}")
-        self.machine.write("/etc/containerd/config.toml", settings.CONTAINERD)
+        self._prepare_cni(CniFolders())
         program = self.machine.program("containerd", "containerd", "--config", "/etc/containerd/config.toml")
         program.start()
         program.wait(lambda: self.machine.said("ctr", "version").status == 0)
+
+    def _prepare_cni(self, folders: CniFolders) -> None:
+        self.run("mkdir", "-p", folders.bin, folders.config)
+        for plugin in sorted(NEWEST_PLUGINS.iterdir()):
+            self.machine.copy(plugin, f"{folders.bin}/{plugin.name}")
+        self.machine.write("/etc/containerd/config.toml", settings.containerd(folders))
+
+    def move_cni(self, folders: CniFolders) -> None:
+        """containerd anew, with other folders for CNI, as other packagings of Kubernetes have them."""
+        self._prepare_cni(folders)
+        self.containerd.kill(signal.SIGTERM)
+        self.containerd.start()
+        self.containerd.wait(lambda: self.machine.said("ctr", "version").status == 0)
 
     def load(self, archive: Path) -> None:
         """An image, from an archive of the real machine."""
@@ -111,7 +127,7 @@ class Node:
         self.machine.program(
             *("kubelet", KUBELET, "--config=/etc/kubernetes/kubelet.yaml", "--v=2"),
             *("--kubeconfig", self.credentials.kubeconfig(self.name), "--hostname-override", self.name),
-            *("--node-ip", self.address),
+            *("--node-ip", ",".join(self.addresses)),
         ).start()
 
     def start_proxy(self, mode: str) -> None:

@@ -4,6 +4,7 @@ Sources: kubelet.config.k8s.io/v1beta1, kubeproxy.config.k8s.io/v1alpha1; contai
 takes on a machine without CAP_SYS_RESOURCE, AppArmor and systemd was found by trying.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,19 @@ CNI_CONFIG = "/etc/cni/net.d"
 STATIC_PODS = "/etc/kubernetes/manifests"
 """A kubelet runs what lies here without asking the API."""
 
-CONTAINERD = f"""
+
+@dataclass(frozen=True, slots=True)
+class CniFolders:
+    """Where containerd looks for plugins, and for what they are told."""
+
+    bin: str = CNI_BIN
+    config: str = CNI_CONFIG
+
+
+K3S = CniFolders("/var/lib/rancher/k3s/data/cni", "/var/lib/rancher/k3s/agent/etc/cni/net.d")
+"""k3s' own (k3s-io/k3s pkg/daemons/agent, pkg/cli/agent; releases since October 2024)."""
+
+_CONTAINERD = """
 version = 2
 root = "/var/lib/containerd"
 state = "/run/containerd"
@@ -23,12 +36,12 @@ disabled_plugins = ["io.containerd.snapshotter.v1.devmapper"]
 [grpc]
   address = "/run/containerd/containerd.sock"
 [plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{PAUSE}"
+  sandbox_image = "@PAUSE@"
   restrict_oom_score_adj = true
   disable_apparmor = true
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "{CNI_BIN}"
-    conf_dir = "{CNI_CONFIG}"
+    bin_dir = "@BIN@"
+    conf_dir = "@CONFIG@"
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "overlayfs"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
@@ -36,6 +49,11 @@ disabled_plugins = ["io.containerd.snapshotter.v1.devmapper"]
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         SystemdCgroup = false
 """
+
+
+def containerd(cni: CniFolders) -> str:
+    """Of a containerd that takes pods' networks from there."""
+    return _CONTAINERD.replace("@PAUSE@", PAUSE).replace("@BIN@", cni.bin).replace("@CONFIG@", cni.config)
 
 
 def kubelet(address: str, cgroup: str, authority: Path) -> dict[str, Any]:
