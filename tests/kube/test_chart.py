@@ -1,13 +1,7 @@
-"""The Helm chart says what manifests/base says: its templates are those files with values in a few places.
-
-helm renders it, and refuses values that it can't be given. Without helm the few constructs that the templates use are
-filled in here: a value, its quoted form, a default, a value as YAML.
-"""
+"""The Helm chart says what manifests/ says: its templates are those files with values in a few places."""
 
 import json
-import re
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,155 +9,28 @@ import yaml
 
 from tests.kube.installed import MANIFESTS
 from tests.kube.programs import HELM, KUBERNETES, needs_helm, needs_kubernetes
-from tests.kube.test_manifests import BASE, documents, one, rendered
+from tests.kube.test_manifests import documents, one, rendered
 
+pytestmark = [needs_helm, needs_kubernetes]
 CHART = MANIFESTS / "chart"
-VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
-ABOUT = yaml.safe_load((CHART / "Chart.yaml").read_text())
-_ACTION = re.compile(r"\{\{-? *(?P<what>[^{}]*?) *\}\}")
-_IF = re.compile(
-    r' *\{\{- if hasPrefix "(?P<prefix>\w+)" (?P<path>[.\w]+) \}\}\n(?P<inside>.*?) *\{\{- end \}\}\n', re.DOTALL
-)
 _KEEP = {"helm.sh/resource-policy": "keep"}
 
 
-def value(path: str, values: dict[str, Any] = VALUES) -> Any:  # noqa: ANN401  # whatever YAML has
-    """What .Values.x.y or .Chart.AppVersion stands for."""
-    if path == ".Chart.AppVersion":
-        return ABOUT["appVersion"]
-    found = {"Values": values}
-    for part in path.strip(".").split("."):
-        found = found[part]
-    return found
+def helm(*settings: str) -> str:
+    """What `helm install` would apply.
 
-
-def filled(template: str, datastore: str = "") -> str:
-    """A template with the values of values.yaml, perhaps another datastore; what it doesn't know it refuses."""
-    values = VALUES | ({"datastore": datastore} if datastore else {})
-
-    def fill(match: re.Match[str]) -> str:
-        path, *pipes = (part.strip() for part in match["what"].split("|"))
-        found = value(path, values)
-        for pipe in pipes:
-            word, *rest = pipe.split()
-            match word:
-                case "default":
-                    found = found or value(rest[0])
-                case "quote" | "toYaml":
-                    found = json.dumps(found)
-                case "nindent":
-                    found = f" {found}"
-                case _:
-                    raise AssertionError(f"{pipe} is unknown here")
-        return str(found)
-
-    chosen = _IF.sub(
-        lambda match: match["inside"] if value(match["path"], values).startswith(match["prefix"]) else "", template
-    )
-    return _ACTION.sub(fill, chosen)
-
-
-@pytest.mark.parametrize("name", ["agent", "controller"])
-def test_a_program_is_rendered_as_the_base_has_it(name: str) -> None:
-    found = documents(filled((CHART / "templates" / f"{name}.yaml").read_text()))
-    assert found == documents((BASE / f"{name}.yaml").read_text())
-
-
-@needs_kubernetes
-@pytest.mark.parametrize("name", ["agent", "controller"])
-def test_with_an_etcd_a_program_is_rendered_as_the_overlay_has_it(name: str) -> None:
-    overlay = MANIFESTS / "overlays" / "etcd"
-    url = (overlay / "datastore.env").read_text().partition("=")[2].strip()
-    (found,) = documents(filled((CHART / "templates" / f"{name}.yaml").read_text(), url))
-    wanted = one(found["kind"], f"tortie-{name}", rendered(overlay))
-    (container,) = wanted["spec"]["template"]["spec"]["containers"]
-    del container["envFrom"]
-    container["args"][1] = url
-    assert found == wanted
-    assert (CHART / "files" / "copier.yaml").resolve() == overlay / "copier.yaml"
-
-
-def test_what_has_no_values_is_the_very_file() -> None:
-    template = (CHART / "templates" / "objects.yaml").read_text()
-    for name in ("namespace", "rbac", "admission"):
-        assert f'.Files.Get "files/{name}.yaml"' in template
-        assert (CHART / "files" / f"{name}.yaml").resolve() == BASE / f"{name}.yaml"
-    assert '.Files.Glob "files/crds/*.yaml"' in template
-    assert (CHART / "files" / "crds").resolve() == MANIFESTS / "crds"
-    assert (CHART / "files" / "10-tortie.conflist").resolve() == BASE / "10-tortie.conflist"
-    for path in set((MANIFESTS / "crds").glob("*.yaml")) - {MANIFESTS / "crds" / "kustomization.yaml"}:
-        assert path.read_text().count("\nmetadata:\n") == 1, "an annotation goes there, by which Helm keeps it"
-
-
-def test_a_new_cluster_begins_with_the_same() -> None:
-    configuration, pool = {}, {}
-    for document in documents((BASE / "defaults.yaml").read_text()):
-        if document["kind"] == "IPPool":
-            pool = {"name": document["metadata"]["name"], **document["spec"]}
-        else:
-            configuration = document["spec"]
-    assert VALUES["pools"] == [pool]
-    assert configuration == {"strictAffinity": VALUES["strictAffinity"]}
-
-
-def judge(schema: dict[str, Any], found: object, whole: dict[str, Any]) -> None:
-    """As much of JSON Schema as values.schema.json uses, in one direction: what the values have, the schema knows."""
-    if "$ref" in schema:
-        schema = whole["definitions"][schema["$ref"].rpartition("/")[2]]
-    if isinstance(found, dict):
-        assert set(schema.get("required", ())) <= set(found)
-        if schema.get("additionalProperties") is False:
-            assert set(found) <= set(schema["properties"])
-        for name, part in schema.get("properties", {}).items():
-            if name in found:
-                judge(part, found[name], whole)
-    elif isinstance(found, list):
-        for each in found:
-            judge(schema["items"], each, whole)
-    elif "pattern" in schema:
-        assert re.search(schema["pattern"], str(found))
-    elif "enum" in schema:
-        assert found in schema["enum"]
-    elif "type" in schema:
-        assert type(found) is {"boolean": bool, "integer": int, "string": str}[schema["type"]]
-
-
-def test_the_schema_knows_every_value_and_takes_the_defaults() -> None:
-    schema = json.loads((CHART / "values.schema.json").read_text())
-    judge(schema, VALUES, schema)
-    with pytest.raises(AssertionError):
-        judge(schema, {**VALUES, "pool": []}, schema)
-    with pytest.raises(AssertionError):
-        judge(schema, {**VALUES, "strictAffinity": "yes"}, schema)
-
-
-@needs_helm
-def test_helm_renders_the_same_objects() -> None:
-    found = documents(helm())
-    assert sorted(map(comparable, found)) == sorted(map(comparable, rendered(MANIFESTS)))
-
-
-@needs_helm
-@pytest.mark.parametrize(
-    ("setting", "field"),
-    [("strictAffinity=2", "strictAffinity"), ("pool=10.0.0.0/8", "pool"), ("pools[0].cidr=10.0.0.0/8", "pools")],
-)
-def test_helm_refuses_a_value_that_it_does_not_know(setting: str, field: str) -> None:
-    with pytest.raises(subprocess.CalledProcessError) as refused:
-        helm("--set", setting)
-    assert field in refused.value.stderr
-
-
-def helm(*more: str) -> str:
+    Raises:
+        CalledProcessError: helm refuses the settings.
+    """
     version = KUBERNETES.name.removeprefix("kubernetes-")
-    command = (str(HELM), "template", "tortie", str(CHART), "--kube-version", version, *more)
+    command = [str(HELM), "template", "tortie", str(CHART), "--kube-version", version]
+    command += [word for setting in settings for word in ("--set", setting)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def comparable(document: dict[str, Any]) -> str:
     """An object as text, without what the chart adds, and defaults as what they say."""
-    annotations = document["metadata"].get("annotations", {})
-    if annotations == _KEEP:
+    if document["metadata"].get("annotations", {}) == _KEEP:
         del document["metadata"]["annotations"]
     if document["metadata"]["name"] == "tortie-defaults":
         document["data"] = list(yaml.safe_load_all(document["data"]["defaults.yaml"]))
@@ -173,6 +40,61 @@ def comparable(document: dict[str, Any]) -> str:
     return json.dumps(document, sort_keys=True)
 
 
-def test_every_template_is_looked_at() -> None:
-    looked_at = {"agent.yaml", "controller.yaml", "objects.yaml", "config.yaml"}
-    assert {path.name for path in Path(CHART / "templates").iterdir()} == looked_at
+def test_it_makes_the_same_objects() -> None:
+    assert sorted(map(comparable, documents(helm()))) == sorted(map(comparable, rendered(MANIFESTS)))
+
+
+def test_the_custom_resources_outlive_a_release() -> None:
+    kept = [each for each in documents(helm()) if each["metadata"].get("annotations") == _KEEP]
+    assert len(kept) == len(list((MANIFESTS / "crds").glob("*.yaml"))) - 1
+    assert {each["kind"] for each in kept} == {"CustomResourceDefinition"}
+
+
+@pytest.mark.parametrize("name", ["agent", "controller"])
+def test_with_an_etcd_a_program_is_as_the_overlay_has_it(name: str) -> None:
+    overlay = MANIFESTS / "overlays" / "etcd"
+    url = (overlay / "datastore.env").read_text().partition("=")[2].strip()
+    wanted = one("DaemonSet" if name == "agent" else "Deployment", f"tortie-{name}", rendered(overlay))
+    (container,) = wanted["spec"]["template"]["spec"]["containers"]
+    del container["envFrom"]
+    container["args"][1] = url
+    found = documents(helm("datastore=" + url.replace(",", r"\,")))
+    assert one(wanted["kind"], f"tortie-{name}", found) == wanted
+    assert all(each in found for each in documents((overlay / "copier.yaml").read_text()))
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("cni.binDir=/var/lib/rancher/k3s/data/cni", "/var/lib/rancher/k3s/data/cni"),
+        ("pools[0].name=mine,pools[0].cidr=10.9.0.0/16", '{"cidr":"10.9.0.0/16"}'),
+        ("agent.port=9999", ":9999"),
+        ("strictAffinity=false", "strictAffinity: false"),
+        ("image.repository=registry.example/tortie", "registry.example/tortie:"),
+    ],
+)
+def test_a_value_is_where_it_belongs(setting: str, said: str) -> None:
+    assert said not in helm()
+    assert said in helm(*setting.split(","))
+
+
+@pytest.mark.parametrize(
+    ("setting", "field"),
+    [
+        ("strictAffinity=2", "strictAffinity"),
+        ("pool=10.0.0.0/8", "pool"),
+        ("pools[0].cidr=10.0.0.0/8", "pools"),
+        ("datastore=sqlite:///x", "datastore"),
+    ],
+)
+def test_a_value_that_it_does_not_know_is_refused(setting: str, field: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        helm(setting)
+    assert field in refused.value.stderr
+
+
+def test_what_no_value_changes_is_the_very_file() -> None:
+    for name in ("namespace", "rbac", "admission"):
+        assert (CHART / "files" / f"{name}.yaml").resolve() == MANIFESTS / "base" / f"{name}.yaml"
+    assert (CHART / "files" / "crds").resolve() == MANIFESTS / "crds"
+    assert (CHART / "files" / "copier.yaml").resolve() == MANIFESTS / "overlays" / "etcd" / "copier.yaml"
