@@ -366,8 +366,8 @@ class Agent:
         return {
             "node": self._options.node,
             "pid": os.getpid(),
-            "ready": not self._plugin.not_ready,
-            "reason": self._plugin.not_ready,
+            "ready": not (self._plugin.not_ready or self._plugin.other_relay),
+            "reason": self._plugin.not_ready or self._plugin.other_relay,
             "iptables": self._backend.value,
             "datastore": self._options.datastore,
             "failures": [sync.failure for sync in self._syncs if sync.failure],

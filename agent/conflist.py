@@ -36,6 +36,13 @@ class Places:
 
     file: Path
     folder: Path
+    on_host: Path | None = None
+    """What people on the host call the folder, where it is mounted elsewhere."""
+
+    @property
+    def called(self) -> Path:
+        """The folder as people know it."""
+        return self.on_host or self.folder
 
     @property
     def installed(self) -> Path:
@@ -91,9 +98,9 @@ class ConflistKeeper:
             return f"{places.folder} can't be read: {error}"
         if not found:
             return ""
-        first = places.folder / found[0]
+        first = places.called / found[0]
         return (
-            f"runtimes take {', '.join(found)} before {places.file.name} in {places.folder}, so new pods of this node "
+            f"runtimes take {', '.join(found)} before {places.file.name} in {places.called}, so new pods of this node "
             f"aren't in tortie's network; if they are to be, on the node: mv {first} {first}.disabled"
         )
 

@@ -27,7 +27,7 @@ from datastore.resources.workloadendpoint import WorkloadEndpoint
 from datastore.store import Gone
 from policy.compiler import Compiler
 from policy.endpoints import from_pod, from_workload_endpoint, node_addresses
-from policy.model import EndpointId, PolicyKey
+from policy.model import EndpointId, Policy, PolicyKey
 from policy.networkpolicy import convert
 
 log = logging.getLogger(__name__)
@@ -87,12 +87,20 @@ class Graph:
 
     async def facts(self, name: str) -> NamespaceFacts:
         """What a namespace says of its pods' addresses; see `cni.annotations.Namespaces`."""
+        return self.namespace(name)
+
+    def namespace(self, name: str) -> NamespaceFacts:
+        """A namespace, as it was last told; without labels and annotations where there is none."""
         return self._namespaces.get(name, NamespaceFacts())
 
     def pod(self, namespace: str, name: str, uid: str = "") -> PodFacts | None:
         """A Pod of this node, as it was last told; None if there is none of this name and uid."""
         found = self._pods.get((namespace, name))
         return found if found is not None and found.is_called(uid) else None
+
+    def policies_of(self, namespace: str) -> dict[PolicyKey, Policy]:
+        """The policies of a namespace that are in force."""
+        return self.compiler.policies_of(namespace)
 
     def set_local(self, record: Record) -> None:
         """A pod of this node is there, or has changed."""

@@ -1,14 +1,16 @@
-"""tortie-agent: reads its options, opens the datastore, runs the agent until it is told to stop."""
+"""tortie-agent: reads its options, is alone with its state, opens the datastore, runs the agent until told to stop."""
 
 import asyncio
 import dataclasses
 import logging
+import os
 import resource
 import signal
 import sys
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
+from agent.alone import NotAlone, alone
 from agent.options import Options, parse
 
 if TYPE_CHECKING:
@@ -29,7 +31,22 @@ def main() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # 1024, the usual soft limit, is for select(2)
     logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    sys.exit(asyncio.run(_run(options)))
+    sys.exit(asyncio.run(_run_alone(options)))
+
+
+async def _run_alone(options: Options) -> int:
+    try:
+        lock = await alone(options.state)
+    except NotAlone as error:
+        log.error("%s", error)
+        return 1
+    except OSError as error:  # a full disk, above all: pods that end need an agent then, too
+        log.warning("whether another agent serves this node can't be known: %s", error)
+        return await _run(options)
+    try:
+        return await _run(options)
+    finally:
+        os.close(lock)
 
 
 async def _run(options: Options) -> int:
@@ -97,6 +114,8 @@ async def _serve(options: Options, store: "Store") -> int:
     except OSError as error:
         log.error("%s", error)
         return 1
+    finally:
+        await surroundings.close()
     return 0
 
 

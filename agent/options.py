@@ -1,6 +1,7 @@
 """tortie-agent's command line, checked before anything is touched."""
 
 import argparse
+import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ DEFAULT_SOCKET = Path("/run/tortie/cni.sock")
 DEFAULT_STATE = Path("/var/lib/tortie")
 DEFAULT_REFRESH_S = 30.0
 DEFAULT_CONFLIST_FOLDER = Path("/etc/cni/net.d")
+_ON_HOST = "TORTIE_CONFLIST_DIR_ON_HOST"
 _MACHINE_ID = Path("/etc/machine-id")
 _SOCKET_MAX = 100
 """Bytes of a socket's path; sun_path has 108 with its NUL, and a name with `.new` is bound first."""
@@ -37,6 +39,7 @@ class Options:
 
     node: str
     datastore: str
+    """Where this cluster's network is."""
     node_ips: tuple[Address, ...]
     """Underlay addresses; none: those of the default route's interface."""
     pod_cidrs: tuple[Network, ...]
@@ -57,6 +60,10 @@ class Options:
     conflist: Path | None = None
     """What is to be installed in `conflist_folder`."""
     conflist_folder: Path = DEFAULT_CONFLIST_FOLDER
+    kubernetes: str = ""
+    """The Kubernetes API whose Pods are this node's, where the datastore is another; empty otherwise."""
+    conflist_on_host: Path | None = None
+    """What people call that folder on the host, where this agent is in a container."""
 
     @property
     def control(self) -> Path:
@@ -101,6 +108,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tortie-agent", description="One node of a tortie network.")
     parser.add_argument("--node", default=socket.gethostname(), help="this node's name (default: the host's)")
     parser.add_argument("--datastore", required=True, metavar="URL", help="such as sqlite:///var/lib/tortie/tortie.db")
+    parser.add_argument(
+        "--kubernetes", default="", metavar="URL", help="the API beside another datastore, such as kubernetes:"
+    )
     parser.add_argument("--node-ip", action="append", default=[], metavar="IP", help="underlay address, one per family")
     parser.add_argument(
         "--endpoints",
@@ -134,7 +144,8 @@ def _checked(given: argparse.Namespace) -> Options:
     names.check_subdomain(given.node, "--node")
     if given.refresh < 1:
         raise Invalid("--refresh", "takes at least 1 second")
-    endpoints = _endpoints(given.endpoints, given.datastore)
+    kubernetes = _kubernetes(given.kubernetes, given.datastore)
+    endpoints = _endpoints(given.endpoints, kubernetes or given.datastore)
     machine = given.machine_id or ("" if endpoints is EndpointKind.PODS else machine_id())
     if not machine and endpoints is not EndpointKind.PODS:
         raise Invalid("--machine-id", f"is needed where there is no {_MACHINE_ID}")
@@ -162,6 +173,8 @@ def _checked(given: argparse.Namespace) -> Options:
         http=_http(given.http),
         conflist=given.conflist.absolute() if given.conflist is not None else None,
         conflist_folder=given.conflist_dir.absolute(),
+        kubernetes=kubernetes,
+        conflist_on_host=Path(os.environ[_ON_HOST]) if os.environ.get(_ON_HOST) else None,
     )
     for path in (options.socket, options.control, options.ipam):
         if len(str(path).encode()) > _SOCKET_MAX:
@@ -169,12 +182,23 @@ def _checked(given: argparse.Namespace) -> Options:
     return options
 
 
+def _kubernetes(url: str, datastore: str) -> str:
+    """The API beside the datastore; none if the datastore is one itself."""
+    if url and not _is_kubernetes(url):
+        raise Invalid("--kubernetes", f"{url!r} is no address of a Kubernetes API, such as kubernetes:")
+    return "" if _is_kubernetes(datastore) else url
+
+
+def _is_kubernetes(url: str) -> bool:
+    return url.partition(":")[0].lower() == "kubernetes"
+
+
 def _endpoints(choice: str, datastore: str) -> EndpointKind:
-    on_kubernetes = datastore.partition(":")[0].lower() == "kubernetes"
+    on_kubernetes = _is_kubernetes(datastore)
     if choice == "auto":
         return EndpointKind.PODS if on_kubernetes else EndpointKind.WORKLOAD_ENDPOINTS
     if choice == EndpointKind.PODS.value and not on_kubernetes:
-        raise Invalid("--endpoints", "pods are in a Kubernetes API; --datastore is another")
+        raise Invalid("--endpoints", "pods are in a Kubernetes API: say where it is by --kubernetes")
     return EndpointKind(choice)
 
 

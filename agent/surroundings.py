@@ -100,6 +100,10 @@ class Surroundings(Protocol):
         """What goes on as long as the agent does."""
         ...
 
+    async def close(self) -> None:
+        """Let go of what isn't the datastore's."""
+        ...
+
 
 def surroundings_of(options: Options, store: Store) -> Surroundings:
     """Those that the options say; `store` is as it was opened."""
@@ -107,8 +111,11 @@ def surroundings_of(options: Options, store: Store) -> Surroundings:
         return Elsewhere(store, options.node)
     # Only who is on Kubernetes pays for its client: 0.3 s and 20 MB.
     from agent.kubernetes.surroundings import OnKubernetes
+    from datastore.kubernetes.address import parse
     from datastore.kubernetes.store import KubernetesStore
 
+    if options.kubernetes:
+        return OnKubernetes(KubernetesStore.unopened(parse(options.kubernetes)), options.node, copied_into=store)
     if not isinstance(store, KubernetesStore):
         raise Invalid("--endpoints", "pods are in a Kubernetes API; the datastore is another")
     return OnKubernetes(store, options.node)
@@ -143,3 +150,6 @@ class Elsewhere:
     def work(self, following: Following) -> list[Coroutine[Any, Any, None]]:
         """See `Surroundings.work`."""
         return []
+
+    async def close(self) -> None:
+        """See `Surroundings.close`."""

@@ -132,6 +132,8 @@ class Telling:
             return
         if self._plugin.not_ready:
             yield self._plugin.not_ready
+        if self._plugin.other_relay:
+            yield self._plugin.other_relay
         if self._dataplane.failure:
             yield f"rules can't be applied: {self._dataplane.failure}"
         if self._conflist is not None and self._conflist.reason:
@@ -181,4 +183,4 @@ def _keeper(options: Options, people: Events) -> ConflistKeeper | None:
     def tell(why: str) -> None:
         people.tell(events.sorts_first(options.node, why))
 
-    return ConflistKeeper(Places(options.conflist, options.conflist_folder), tell)
+    return ConflistKeeper(Places(options.conflist, options.conflist_folder, options.conflist_on_host), tell)

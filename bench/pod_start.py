@@ -13,6 +13,7 @@ import sys
 from contextlib import ExitStack
 
 from bench.report import Summary, circumstances, ratio
+from bench.sandbox import enter
 from tests.e2e import sixty, tortie
 from tests.kube.whole import reference
 from tests.kube.whole.cluster import Cluster, missing
@@ -33,6 +34,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     if reason := missing() or tortie.missing():
         sys.exit(reason)
+    enter("bench.pod_start")
     print("; ".join(f"{key} {value}" for key, value in circumstances().items()))
     with ExitStack() as stack:
         theirs = stack.enter_context(Cluster.started())

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The programs of others that tests and benches run tortie beside: CNI plugins (Debian's, and the newest release from the
-# Go module proxy), cnitool, podman, containerd, iperf3, PostgreSQL, etcd, Kubernetes' programs, kubectl, agnhost. Debian's
+# Go module proxy), cnitool, podman, containerd, iperf3, PostgreSQL, etcd, Kubernetes' programs, agnhost, helm. Debian's
 # come by apt, as root; what is built (Kubernetes takes about 12 CPU minutes) is cached outside the clone, in $TORTIE_CACHE
 # (/var/cache/tortie as root, else ~/.cache/tortie), and built again where it is absent.
 #   sh ci/peers.sh [plugins|runtimes|stores|kubernetes]...      all of them without an argument; says where the cache is
@@ -9,6 +9,7 @@ cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
 PLUGINS=v1.9.1
 CNITOOL=v1.3.1
+HELM=v3.18.4
 if [ "$(id -u)" = 0 ]; then cache=${TORTIE_CACHE:-/var/cache/tortie}; else cache=${TORTIE_CACHE:-$HOME/.cache/tortie}; fi
 [ $# != 0 ] || set -- plugins runtimes stores kubernetes
 
@@ -119,6 +120,7 @@ for what in "$@"; do
                 echo "$name=k8s.io/kubernetes/cmd/$name"
             done
         )
+        build "helm-$HELM" "helm.sh/helm/v3@$HELM" cmd/helm
         ;;
     *) echo "plugins, runtimes, stores or kubernetes, not $what" >&2 && exit 2 ;;
     esac

@@ -10,7 +10,7 @@ import struct
 import sys
 
 from cni.errors import CniError, IoFailure, NotAvailable, TryAgainLater
-from cni.request import Request, pack
+from cni.request import PROTOCOL, RELAY, Request, pack
 from cni.result import NEWEST_VERSION, SUPPORTED_VERSIONS
 
 DEFAULT_SOCKET = "/run/tortie/cni.sock"
@@ -27,6 +27,7 @@ def main() -> int:
     """Carry out the call that the environment and standard input hold; gives the exit status."""
     environment = {name: value for name, value in os.environ.items() if name.startswith("CNI_")}
     environment["TORTIE_PROGRAM"] = os.environ.get("TORTIE_PROGRAM", "tortie")
+    environment[RELAY] = str(PROTOCOL)
     command = environment.get("CNI_COMMAND", "")
     if not command:
         print(

@@ -20,7 +20,7 @@ from cni.errors import CniError, InternalError, InvalidConfig, InvalidNamespace,
 from cni.lend import lend
 from cni.netconf import version_of
 from cni.node import Node
-from cni.request import Request
+from cni.request import PROTOCOL, Request
 from cni.result import NEWEST_VERSION, SUPPORTED_VERSIONS, Result
 from cni.status import status
 from cni.tombstones import Tombstones
@@ -52,6 +52,8 @@ class Plugin:
     def __init__(self, node: Node, tombstones: Tombstones | None = None) -> None:
         self.not_ready = "the agent has just started"
         """Why ADD can't be served yet; empty once it can."""
+        self.other_relay = ""
+        """What to do about a relay that speaks otherwise than this agent; empty once one calls that doesn't."""
         self.on_done: Callable[[str, int, float], None] = lambda command, code, seconds: None
         """Told of each call but VERSION: its command, the error's code or 0, and the seconds it took."""
         self._node = node
@@ -73,6 +75,7 @@ class Plugin:
 
     async def _run(self, request: Request) -> Output:
         try:
+            self._hear(request)
             call = parse(request.environment, request.stdin)
             return await self._dispatch(call, request)
         except CniError as error:
@@ -85,6 +88,17 @@ class Plugin:
         except Exception as error:
             log.exception("%s failed", request.command)
             return failed(InternalError("something unforeseen happened", repr(error)), request)
+
+    def _hear(self, request: Request) -> None:
+        """Take note of what the relay speaks.
+
+        Raises:
+            TryAgainLater, NotAvailable: this agent doesn't, and it is no DEL.
+        """
+        self.other_relay = _understood(request.protocol)
+        if self.other_relay and request.command != "DEL":
+            refusal = NotAvailable if request.command == "STATUS" else TryAgainLater
+            raise refusal("the plugin and its agent are of versions that don't go together", self.other_relay)
 
     async def unheard(self, request: Request, output: Output) -> None:
         """Nobody took an answer: what its ADD made is removed, for a runtime that was killed may never send the DEL.
@@ -173,6 +187,17 @@ class Plugin:
             raise InternalError("the pod's interface could not be taken down", str(error)) from error
         log.info("detached %s", call.attachment.handle)
         return Output(0)
+
+
+def _understood(protocol: str) -> str:
+    """Empty if this agent speaks it, else what to do."""
+    if protocol == str(PROTOCOL):
+        return ""
+    return (
+        f"the plugin in the runtime's folder speaks protocol {protocol[:20]!r}, this agent {PROTOCOL}; install the "
+        "agent's own: on Kubernetes kubectl -n tortie-system rollout restart daemonset/tortie-agent, on a host "
+        "tortiectl node install --bin-dir /opt/cni/bin"
+    )
 
 
 def version() -> bytes:

@@ -19,7 +19,7 @@ from datastore.store import Reader
 from policy.endpoints import addresses_of, named_ports
 from policy.model import Address, NamedPort
 
-_MIRROR = "kubernetes.io/config.mirror"
+MIRROR = "kubernetes.io/config.mirror"
 
 
 class NoSuchPod(Exception):
@@ -89,7 +89,7 @@ def facts_of(pod: Pod) -> PodFacts:
     Raises:
         Invalid: an address or port that can't be understood, with its path.
     """
-    uids = frozenset({pod.metadata.uid, pod.metadata.annotations.get(_MIRROR, "")} - {""})
+    uids = frozenset({pod.metadata.uid, pod.metadata.annotations.get(MIRROR, "")} - {""})
     return PodFacts(
         pod.metadata.uid,
         uids,

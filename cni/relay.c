@@ -14,6 +14,9 @@
  *
  * Sources: CNI SPEC 1.1.0 (sections 2 and 5), unix(7), setns(2); the order of checks is pkg/skel's. */
 #define _GNU_SOURCE
+#ifndef PROTOCOL
+#define PROTOCOL "1" /* of the frame; cni/request.py has the agent's, and says what an agent does with another */
+#endif
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -296,6 +299,7 @@ int main(int argc, char **argv) {
     for (char **variable = environ; *variable; variable++)
         if (!strncmp(*variable, "CNI_", 4)) append(&request, *variable, strlen(*variable) + 1);
     add_variable(&request, "TORTIE_PROGRAM", program);
+    add_variable(&request, "TORTIE_RELAY", PROTOCOL);
 
     struct buffer stdin_text = {0};
     if (read_stdin(&stdin_text)) return fail(IO_FAILURE, "standard input can't be read", strerror(errno));

@@ -5,12 +5,19 @@ r"""The relay's frame, taken apart: environment, standard input, descriptors.
 For ADD and CHECK descriptors come with the first bytes: the pod's network namespace, a netlink socket opened inside it,
 and, where the configuration speaks of allow_ip_forwarding, the files that say so inside. A tombstone is the same bytes
 without the length. The writer is `relay.c`.
+
+TORTIE_RELAY is the number of what is said in a frame and of what comes with it: PROTOCOL here and in `relay.c`, moved
+together when an older agent couldn't carry out what a newer relay sends, or the other way round. Where they differ the
+agent carries out DELs, whose meaning doesn't change, and refuses the rest with what to do.
 """
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+PROTOCOL = 1
+"""Relays before the number was sent speak it, too."""
+RELAY = "TORTIE_RELAY"
 REQUEST_MAX = 17 << 20
 """Bytes; the relay stops at 16 MiB of standard input."""
 
@@ -31,6 +38,11 @@ class Request:
     def command(self) -> str:
         """CNI_COMMAND."""
         return self.environment.get("CNI_COMMAND", "")
+
+    @property
+    def protocol(self) -> str:
+        """What the relay speaks, as it says."""
+        return self.environment.get(RELAY, str(PROTOCOL))
 
     def close(self) -> None:
         """Close the descriptors."""

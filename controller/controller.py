@@ -2,6 +2,7 @@
 
     candidate    asks for the Lease, answers tools; has no watch and no memory of the cluster
     leader       watches (`view`) ──> every look: what departed nodes left (`ipam.reclaim_departed`), pools' status
+                 copies (`copier`) Kubernetes' objects, where the datastore is another: as they change
 
 Whoever leads anew begins its graces anew: nothing is taken over from the one before but what the store says.
 """
@@ -14,6 +15,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
 from controller import defaults
+from controller.collector import collect
+from controller.copier import Copier
+from controller.copies import COPIED
+from controller.divided import DividedStore
 from controller.leader import Election, Timing
 from controller.options import Options
 from controller.pools import tell_usage
@@ -21,8 +26,9 @@ from controller.status import StatusServer
 from controller.telling import Telling
 from controller.view import WATCHED, View
 from datastore.errors import StoreError
+from datastore.resources.kubernetes import KubernetesNode
 from datastore.resources.value import Resource
-from datastore.store import Store
+from datastore.store import Reader, Store
 from datastore.sync import KindSync
 from datastore.transfer import follow
 from datastore.transfer.mark import MOVED
@@ -45,11 +51,19 @@ class Controller:
     """One process; `run` it until it is cancelled."""
 
     def __init__(
-        self, options: Options, store: Store, timing: Timing | None = None, telling: Telling | None = None
+        self,
+        options: Options,
+        store: Store,
+        timing: Timing | None = None,
+        telling: Telling | None = None,
+        api: Reader | None = None,
     ) -> None:
         self._options = options
         self._telling = telling
         self._store = store
+        self._api = api
+        """Whose objects are copied into the store; None where the store has them itself, or there are none."""
+        self._copier: Copier | None = None
         self._election = Election(store, options.identity, options.namespace, timing)
         self._view = View()
         self._syncs: list[KindSync[Resource]] = []
@@ -57,7 +71,7 @@ class Controller:
         self._counts: Counter[str] = Counter()
         self._failure = ""
         if telling is not None:
-            telling.about(lambda: self._election.leads, lambda: self._view, self._failures)
+            telling.about(lambda: self._election.leads, lambda: self._view, self._failures, lambda: self._copier)
 
     async def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Answer tools, and work whenever this one leads, without end.
@@ -89,16 +103,23 @@ class Controller:
             "departed": sorted(view.absent()),
             "done": dict(self._counts),
             "last": list(self._done),
+            **({"copy": self._copier.status()} if self._copier is not None else {}),
         }
 
     async def _work(self) -> None:
         """What the leader does, until it is cancelled."""
         self._view, self._syncs = View(), []
         await self._begin()
-        reclaim = DepartedReclaim(self._store, tell=self._tell)
-        self._syncs = [KindSync(self._store, kind, *self._view.told(kind)) for kind in WATCHED]
+        copier = self._copier = self._made_copier()
+        store = self._store if self._api is None else DividedStore(self._store, self._api, COPIED)
+        reclaim = DepartedReclaim(store, tell=self._tell)
+        own = [kind for kind in WATCHED if copier is None or kind not in COPIED]
+        self._syncs = [KindSync(self._store, kind, *self._view.told(kind)) for kind in own]
+        self._syncs += copier.syncs if copier is not None else []
         try:
             async with asyncio.TaskGroup() as tasks:
+                if copier is not None:
+                    tasks.create_task(copier.run())
                 for sync in self._syncs:
                     tasks.create_task(sync.run())
                 await asyncio.gather(*(sync.listed.wait() for sync in self._syncs))
@@ -106,7 +127,16 @@ class Controller:
                     await self._look(reclaim)
                     await self._pause()
         finally:
-            self._view, self._syncs = View(), []
+            self._view, self._syncs, self._copier = View(), [], None
+
+    def _made_copier(self) -> Copier | None:
+        if self._api is None:
+            return None
+        also = {kind: self._view.told(kind) for kind in WATCHED if kind in COPIED}
+        copier = Copier(self._api, self._store, leads=self._election.surely_leads, also=also)
+        if self._telling is not None:
+            copier.on_refused = self._telling.refused
+        return copier
 
     async def _begin(self) -> None:
         """Give a new cluster what it begins with, as soon as the datastore takes it."""
@@ -140,6 +170,9 @@ class Controller:
             await self._follow()
         try:
             view = self._view
+            if self._api is not None and self._copier is not None:
+                machines = self._copier.ledgers[KubernetesNode].wanted_names()
+                await collect(self._api, self._store, dict(view.nodes), machines, self._tell)
             done = await reclaim.look(view.absent(), view.claims, view.settings)
             self._failure = ""
             if self._telling is not None:
@@ -152,6 +185,7 @@ class Controller:
             self._telling.looked(time.monotonic() - began, ok=not self._failure, statuses=written)
             self._telling.about_pools(self._view.pools.values())
             self._telling.about_policies(self._view.selected, time.monotonic())
+            self._telling.late(self._copier)
         log.debug("looked in %.3f s", time.monotonic() - began)
 
     async def _follow(self) -> None:
@@ -174,7 +208,8 @@ class Controller:
         self._counts[" ".join(line.split()[: 1 if line.startswith("reclaimed") else 2])] += 1
 
     def _failures(self) -> list[str]:
-        return [text for text in (self._election.failure, self._failure, *self._watch_failures()) if text]
+        copying = (self._copier.failure, *self._copier.complaints()) if self._copier is not None else ()
+        return [text for text in (self._election.failure, self._failure, *self._watch_failures(), *copying) if text]
 
     def _watch_failures(self) -> list[str]:
         return [sync.failure for sync in self._syncs if sync.failure]

@@ -72,8 +72,14 @@ class Election:
         self._namespace = namespace
         self._timing = timing or Timing()
         self._clock = clock
+        self._renewed = 0.0
+        """When this candidate last took or renewed the Lease."""
         self._seen = ("", 0.0)
         """The Lease's revision, and when it was first seen."""
+
+    def surely_leads(self) -> bool:
+        """Whether nobody else can have begun: not so for one that was stopped for a while and hasn't noticed."""
+        return self.leads and self._clock() - self._renewed < self._timing.deadline_s
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do `work` whenever this candidate leads, without end; the Lease is given up when it is cancelled.
@@ -95,18 +101,18 @@ class Election:
 
     async def _lead(self, work: Callable[[], Awaitable[None]]) -> None:
         """Work and renew, until the Lease is lost."""
+        self._renewed = self._clock()
         working = asyncio.ensure_future(work())
-        renewed = self._clock()
         try:
             while True:
                 done, _ = await asyncio.wait((working,), timeout=self._timing.every_s)
                 if done:
                     working.result()
                     return
-                tried = await self._try(renewed + self._timing.deadline_s - self._clock())
+                tried = await self._try(self._renewed + self._timing.deadline_s - self._clock())
                 if tried is _Tried.HELD:
-                    renewed = self._clock()
-                elif tried is _Tried.ANOTHERS or self._clock() - renewed >= self._timing.deadline_s:
+                    self._renewed = self._clock()
+                elif tried is _Tried.ANOTHERS or self._clock() - self._renewed >= self._timing.deadline_s:
                     return
         finally:
             working.cancel()

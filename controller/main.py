@@ -14,6 +14,7 @@ from controller.options import parse as parse_options
 
 if TYPE_CHECKING:
     from datastore.events import Events
+    from datastore.kubernetes.store import KubernetesStore
     from datastore.store import Store
 
 log = logging.getLogger("controller")
@@ -86,26 +87,39 @@ async def _run_on(options: Options, store: "Store") -> None:
     from controller.telling import Telling
     from datastore.metered import MeteredStore
 
-    telling = Telling(options, _people(options, store))
-    if options.http is not None:
-        store = MeteredStore(store, telling.asked)
     async with AsyncExitStack() as stack:
+        api = _api(options, store)
+        if api is not None and api is not store:
+            stack.push_async_callback(api.close)
+        telling = Telling(options, _people(options, api))
+        if options.http is not None:
+            store = MeteredStore(store, telling.asked)
         await telling.listen(stack)
-        controller = Controller(options, store, telling=telling)
+        controller = Controller(options, store, telling=telling, api=api if options.kubernetes else None)
         await controller.run(lambda: log.info("%s: asked at %s", options.identity, options.control))
 
 
-def _people(options: Options, store: "Store") -> "Events":
-    """Where people look."""
-    from datastore.events import NoEvents
+def _api(options: Options, store: "Store") -> "KubernetesStore | None":
+    """The cluster's Kubernetes API, if it has one: the datastore itself, or what is copied into it."""
     from datastore.urls import parse
 
-    if parse(options.datastore).scheme != "kubernetes":
-        return NoEvents()
+    if not options.kubernetes and parse(options.datastore).scheme != "kubernetes":
+        return None
     # Only who is on Kubernetes pays for its client.
-    from datastore.kubernetes.recorder import Recorder
+    from datastore.kubernetes.address import parse as parse_kubernetes
     from datastore.kubernetes.store import KubernetesStore
 
-    if not isinstance(store, KubernetesStore):
+    if options.kubernetes:
+        return KubernetesStore.unopened(parse_kubernetes(options.kubernetes))
+    return store if isinstance(store, KubernetesStore) else None
+
+
+def _people(options: Options, api: "KubernetesStore | None") -> "Events":
+    """Where people look."""
+    from datastore.events import NoEvents
+
+    if api is None:
         return NoEvents()
-    return Recorder(store.cluster("tortie-controller", options.identity), time.monotonic)
+    from datastore.kubernetes.recorder import Recorder
+
+    return Recorder(api.cluster("tortie-controller", options.identity), time.monotonic)

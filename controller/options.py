@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controller import defaults
-from datastore.errors import Invalid
+from datastore import urls
+from datastore.errors import Invalid, UnsupportedDatastore
 from datastore.resources import names
 from datastore.resources.value import Resource
 from monitoring import address as http_address
@@ -28,6 +29,7 @@ class Options:
     """How a controller is to run."""
 
     datastore: str
+    """Where this cluster's network is."""
     identity: str
     """Who holds the Lease: no two processes have the same."""
     namespace: str
@@ -37,6 +39,8 @@ class Options:
     """What a new cluster begins with."""
     http: HttpAddress | None = None
     """Where probes and Prometheus ask."""
+    kubernetes: str = ""
+    """The Kubernetes API whose objects are copied into the datastore; empty where there is nothing to copy."""
 
     @property
     def control(self) -> Path:
@@ -54,7 +58,7 @@ def parse(argv: Sequence[str]) -> Options:
     given = parser.parse_args(argv)
     try:
         return _checked(given)
-    except Invalid as error:
+    except (Invalid, UnsupportedDatastore) as error:
         parser.error(str(error))
 
 
@@ -64,6 +68,12 @@ def _parser() -> argparse.ArgumentParser:
         description="Takes back what departed nodes left, and says how full pools are. Of several one leads.",
     )
     parser.add_argument("--datastore", required=True, metavar="URL", help="the cluster's, as its agents have it")
+    parser.add_argument(
+        "--kubernetes",
+        default="",
+        metavar="URL",
+        help="the Kubernetes API whose Pods, policies... are copied into another datastore, such as kubernetes:",
+    )
     parser.add_argument("--identity", default="", metavar="NAME", help="in the Lease (default: the host's and more)")
     parser.add_argument("--state", type=Path, default=DEFAULT_STATE, help=f"folder of {SOCKET}, where tools ask")
     parser.add_argument("--lease-namespace", default=DEFAULT_NAMESPACE, metavar="NAMESPACE", help="where the Lease is")
@@ -92,7 +102,17 @@ def _checked(given: argparse.Namespace) -> Options:
         given.log_level.upper(),
         defaults.read(given.defaults) if given.defaults is not None else (),
         _http(given.http),
+        _kubernetes(given.kubernetes, given.datastore),
     )
+
+
+def _kubernetes(url: str, datastore: str) -> str:
+    """Where to copy from; nowhere if the datastore is a Kubernetes API itself, which has everything."""
+    if not url:
+        return ""
+    if urls.parse(url).scheme != "kubernetes":
+        raise Invalid("--kubernetes", f"{url!r} is no address of a Kubernetes API, such as kubernetes:")
+    return url if urls.parse(datastore).scheme != "kubernetes" else ""
 
 
 def _http(text: str) -> HttpAddress | None:

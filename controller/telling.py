@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 
 from controller import events
+from controller.copier import LATE_S, Copier
 from controller.options import Options
 from controller.selected import Idle, Selected, Sometimes
 from controller.view import View
-from datastore.events import About, Events, not_understood
+from datastore.events import About, Event, Events, not_understood
+from datastore.resources.clusterconfiguration import NAME, ClusterConfiguration
 from datastore.resources.ippool import IPPool
+from datastore.resources.value import Resource
 from monitoring.metrics import Metrics, Reading
 from monitoring.server import MonitoringServer, Readiness
 
@@ -48,10 +51,17 @@ class Telling:
         self._leads: Callable[[], bool] = lambda: False
         self._view: Callable[[], View] = View
         self._failures: Callable[[], Sequence[str]] = tuple
+        self._copier: Callable[[], Copier | None] = lambda: None
 
-    def about(self, leads: Callable[[], bool], view: Callable[[], View], failures: Callable[[], Sequence[str]]) -> None:
+    def about(
+        self,
+        leads: Callable[[], bool],
+        view: Callable[[], View],
+        failures: Callable[[], Sequence[str]],
+        copier: Callable[[], Copier | None] = lambda: None,
+    ) -> None:
         """What is told about, each time that somebody asks."""
-        self._leads, self._view, self._failures = leads, view, failures
+        self._leads, self._view, self._failures, self._copier = leads, view, failures, copier
 
     async def listen(self, stack: AsyncExitStack) -> None:
         """Answer probes and Prometheus from now on, if anybody is to ask.
@@ -106,6 +116,23 @@ class Telling:
         for about, why in self._sometimes_wrong.due(list(selected.wrong.values()), now):
             self._people.tell(not_understood(about, why))
 
+    def refused(self, resource: Resource, why: str) -> None:
+        """An object of Kubernetes can't be copied into the datastore, so agents don't know it."""
+        about = About(type(resource), resource.name, resource.namespace, resource.metadata.uid)
+        self._people.tell(
+            Event(about, "NotCopied", f"agents don't know it as it is now: the datastore refuses it: {why}")
+        )
+
+    def late(self, copier: Copier | None) -> None:
+        """Tell of a copy that has been behind for long."""
+        for ledger in copier.ledgers.values() if copier is not None else ():
+            if ledger.behind_s() > LATE_S:
+                message = (
+                    f"{ledger.kind.KIND.plural} in the datastore aren't what the API has; "
+                    "see: kubectl -n tortie-system logs deployment/tortie-controller"
+                )
+                self._people.tell(Event(About(ClusterConfiguration, NAME), "CopyBehind", message))
+
     def _readings(self) -> Iterator[Reading]:
         yield Reading("tortie_controller_leader", "Whether this one leads", {(): float(self._leads())})
         view = self._view()
@@ -116,8 +143,11 @@ class Telling:
             ("not_understood",): len(view.selected.wrong),
         }
         yield Reading("tortie_controller_policies", "Policies that do nothing", policies, ("state",))
-        connected = float(not self._failures())
+        copier = self._copier()
+        about_objects = set(copier.complaints()) if copier is not None else set[str]()
+        connected = float(not set(self._failures()) - about_objects)
         yield Reading("tortie_datastore_connected", "Whether the datastore does what it is asked", {(): connected})
+        yield from self._of_the_copy()
         pools = view.pools
         for name, text, values in (
             ("pool_addresses", "Addresses of a pool", {one: pool.status.capacity for one, pool in pools.items()}),
@@ -128,8 +158,31 @@ class Telling:
             ),
             ("blocks", "Its blocks", {one: pool.status.blocks for one, pool in pools.items()}),
         ):
-            yield Reading(f"tortie_ipam_{name}", text, _by_pool(values), ("pool",))
+            yield Reading(f"tortie_ipam_{name}", text, _by_name(values), ("pool",))
+
+    def _of_the_copy(self) -> Iterator[Reading]:
+        copier = self._copier()
+        if copier is None:
+            return
+        kinds = {ledger.kind.KIND.full_name: ledger for ledger in copier.ledgers.values()}
+        for name, text, values in (
+            (
+                "objects",
+                "Objects of Kubernetes that are wanted in the datastore",
+                {k: v.objects for k, v in kinds.items()},
+            ),
+            ("pending", "Those that aren't there as they are", {k: v.due for k, v in kinds.items()}),
+            ("refused", "Those that the datastore refuses", {k: len(v.refused) for k, v in kinds.items()}),
+            (
+                "behind_seconds",
+                "For how long the oldest has been pending, or the API not heard",
+                {k: copier.behind_s(v) for k, v in kinds.items()},
+            ),
+        ):
+            yield Reading(f"tortie_copy_{name}", text, _by_name(values), ("kind",))
+        writes: dict[tuple[str, ...], float] = {key: float(count) for key, count in copier.done.items()}
+        yield Reading("tortie_copy_writes", "Writes by this leader", writes, ("kind", "verb"), counter=True)
 
 
-def _by_pool(values: Mapping[str, int]) -> dict[tuple[str, ...], float]:
+def _by_name(values: Mapping[str, float]) -> dict[tuple[str, ...], float]:
     return {(name,): float(value) for name, value in values.items()}

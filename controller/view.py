@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
+from controller.collector import owner_of
 from controller.selected import Selected
 from datastore.resources.clusterconfiguration import ClusterConfiguration, ClusterConfigurationSpec
 from datastore.resources.ipblock import Allocation, IPBlock
@@ -43,8 +44,9 @@ class View:
         self.claims = Claims()
         self.settings = ClusterConfigurationSpec()
         self.selected = Selected()
-        self.nodes: set[str] = set()
         self.node_labels: dict[str, Mapping[str, str]] = {}
+        self.nodes: dict[str, str] = {}
+        """The Nodes by name, with the uid of the Kubernetes Node that each goes with; empty where there is none."""
         self.pools: dict[str, IPPool] = {}
         self.reservations: dict[str, IPReservation] = {}
         self.blocks: dict[str, IPBlock] = {}
@@ -56,7 +58,7 @@ class View:
     def absent(self) -> frozenset[str]:
         """The names that blocks and endpoints have for nodes, and no Node object has."""
         named = {one.node for one in self.claims.endpoints()}
-        return frozenset(named.union(*self._homes.values()) - self.nodes)
+        return frozenset(named.union(*self._homes.values()) - self.nodes.keys())
 
     def told(self, kind: type[Resource]) -> tuple[Callable[[Sequence[Resource]], None], Callable[..., None]]:
         """What a `KindSync` of a kind calls: for a listing, and for changes."""
@@ -101,7 +103,7 @@ class View:
             case NetworkPolicy():
                 self.selected.set_policy(resource)
             case Node():
-                self.nodes.add(resource.name)
+                self.nodes[resource.name] = owner_of(resource)
                 self.counted = self.counted and self.node_labels.get(resource.name) == resource.metadata.labels
                 self.node_labels[resource.name] = resource.metadata.labels
             case IPBlock():
@@ -125,7 +127,7 @@ class View:
         elif kind is ClusterConfiguration:
             self.settings = ClusterConfigurationSpec()
         elif kind is Node:
-            self.nodes.discard(gone.name)
+            self.nodes.pop(gone.name, None)
             self.node_labels.pop(gone.name, None)
             self.counted = False
         elif kind is IPBlock:

@@ -9,7 +9,7 @@ Store = Reader + Writer, so that a fan-out hub can later stand in as the Reader.
   reported gone; order is kept for one object, and between objects of one batch there is none.
 - Drivers never retry a write, and cancelling a caller never cancels a write that was sent.
 
-One suite, tests/datastore/test_contract.py, holds every driver to this.
+One suite, tests/datastore/test_contract*.py, holds every driver to this.
 """
 
 from collections.abc import AsyncGenerator

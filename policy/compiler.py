@@ -109,6 +109,10 @@ class Compiler:
         if self._policies.pop(key, None) is not None:
             self._resolver.drop_policy(key)
 
+    def policies_of(self, namespace: str) -> dict[PolicyKey, Policy]:
+        """The policies of a namespace that are in force."""
+        return {key: found for key, found in self._policies.items() if key.partition("/")[0] == namespace}
+
     def set_node(self, name: str, addresses: tuple[Address, ...]) -> None:
         """A node has these underlay addresses, from which it may send us VXLAN."""
         before = self._nodes.get(name, ())

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from agent import files
+from agent import alone, files
 from agent.host.doing import Doing
 from datastore.transfer import follow
 
 _OF_STATE = ("attachments", "journal", "handles")
-_FILES = ("agent.sock", "controller.sock", "ipam.sock", "boot-id", follow.NAME)
+_FILES = ("agent.sock", "controller.sock", "ipam.sock", "boot-id", alone.NAME, follow.NAME)
 _SHOWN = 5
 
 

@@ -15,6 +15,8 @@ from ipaddress import ip_address
 from agent.surroundings import Replaced
 from datastore.errors import NotFound, StoreError
 from datastore.kubernetes.cluster import Cluster, NodeFacts
+from datastore.resources.kubernetes import KubernetesNode
+from datastore.store import Reader
 from ipam.block import Address
 
 log = logging.getLogger(__name__)
@@ -22,14 +24,19 @@ log = logging.getLogger(__name__)
 FOLLOW_S = 300.0
 """Between looks, at random a half more or less: of 5,000 nodes 17 ask in a second."""
 _AGAIN_S = 2.0
+_ASKED_S = 5.0
+"""How long the API may take, where there is a copy."""
 _MESSAGE = "tortie routes pods of this node"
 
 
-async def known_node(cluster: Cluster, name: str) -> NodeFacts:
-    """The Kubernetes Node, once its kubelet has registered it and it has an address."""
+async def known_node(cluster: Cluster, name: str, copied_into: Reader | None = None) -> NodeFacts:
+    """The Kubernetes Node, once its kubelet has registered it and it has an address.
+
+    While the API can't say, what was copied of it counts: an agent is started anew without the API, too.
+    """
     while True:
         try:
-            found = await cluster.node(name)
+            found = await _node(cluster, name, copied_into)
             if internal_ips(found):
                 return found
             log.warning("Kubernetes Node %s has no InternalIP yet; or give --node-ip", name)
@@ -38,6 +45,20 @@ async def known_node(cluster: Cluster, name: str) -> NodeFacts:
         except StoreError as error:
             log.warning("Kubernetes Node %s can't be read yet: %s", name, error)
         await asyncio.sleep(_AGAIN_S)
+
+
+async def _node(cluster: Cluster, name: str, copied_into: Reader | None) -> NodeFacts:
+    try:
+        async with asyncio.timeout(_ASKED_S if copied_into is not None else None):
+            return await cluster.node(name)
+    except NotFound:
+        raise
+    except (StoreError, TimeoutError):
+        if copied_into is None:
+            raise
+    copy = await copied_into.get(KubernetesNode, name)
+    log.info("Kubernetes Node %s is taken from the datastore's copy: the API can't be asked", name)
+    return NodeFacts(copy.metadata.uid, copy.status.addresses, "")
 
 
 def internal_ips(node: NodeFacts) -> tuple[Address, ...]:

@@ -5,12 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ctl.installation import HTTP_PORT, NodeSeen, PodSeen, agents, condition, daemonset, why
-from ctl.status.seen import Agent, Machine
+from ctl.status import skew
+from ctl.status.seen import Agent, Machine, Skew
 from datastore.errors import Forbidden, StoreError
+from datastore.kubernetes.client import Answer
 from datastore.kubernetes.requests import Requests
 
 _SAID = 300
 """Characters of an agent's own reasons."""
+_ASKED = 100
+"""Agents that are ready, and asked nevertheless what somebody should look at."""
+_WARNING = "warning: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +25,7 @@ class Cluster:
     machines: Mapping[str, Machine]
     agents: Mapping[str, Agent] = field(default_factory=dict)
     daemonset: bool = False
+    skews: tuple[Skew, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -31,15 +37,19 @@ async def look(requests: Requests, namespace: str) -> Cluster:
     """
     found = await requests.items("/api/v1/nodes", NodeSeen)
     machines = {one.metadata.name: _machine(one) for one in found}
+    skews = await skew.of_definitions(requests)
     try:
         made = await daemonset(requests, namespace)
         pods = await agents(requests, namespace, made) if made is not None else []
+        skews += await skew.of_images(requests, namespace, made, pods) if made is not None else []
     except Forbidden as error:
-        return Cluster(machines, notes=(f"agents' pods can't be read: {error}",))
+        return Cluster(machines, skews=tuple(skews), notes=(f"agents' pods can't be read: {error}",))
     if made is None:
-        return Cluster(machines, notes=(f"there is no DaemonSet tortie-agent in {namespace}: agents aren't asked",))
-    said = await asyncio.gather(*(_agent(requests, pod) for pod in pods))
-    return Cluster(machines, _by_node(pods, said), daemonset=True)
+        note = f"there is no DaemonSet tortie-agent in {namespace}: agents aren't asked"
+        return Cluster(machines, skews=tuple(skews), notes=(note,))
+    said = await asyncio.gather(*(_agent(requests, pod, asked=at < _ASKED) for at, pod in enumerate(pods)))
+    notes = (f"of {len(pods)} agents {_ASKED} were asked for warnings",) if len(pods) > _ASKED else ()
+    return Cluster(machines, _by_node(pods, said), daemonset=True, skews=tuple(skews), notes=notes)
 
 
 def _by_node(pods: list[PodSeen], said: list[Agent]) -> dict[str, Agent]:
@@ -58,22 +68,36 @@ def _machine(node: NodeSeen) -> Machine:
     )
 
 
-async def _agent(requests: Requests, pod: PodSeen) -> Agent:
+async def _agent(requests: Requests, pod: PodSeen, *, asked: bool) -> Agent:
     name, namespace = pod.metadata.name, pod.metadata.namespace
     look = f"kubectl -n {namespace} logs {name}"
     if pod.ready:
-        return Agent(ready=True, look=look)
+        return Agent(ready=True, look=look, warnings=await _warnings(requests, pod) if asked else ())
     if pod.status.phase != "Running":
         return Agent(ready=False, reason=why(pod), look=f"kubectl -n {namespace} describe pod {name}")
-    reason = await _own_reason(requests, namespace, name)
+    reason = await _own_reason(requests, pod)
     return Agent(ready=False, reason=reason or why(pod), look=look)
 
 
-async def _own_reason(requests: Requests, namespace: str, pod: str) -> str:
+async def _own_reason(requests: Requests, pod: PodSeen) -> str:
     """What the agent says at /readyz, asked through the API server; empty where that can't be done."""
+    answer = await _readyz(requests, pod)
+    text = " ".join(answer.body[: _SAID * 4].decode(errors="replace").split())[:_SAID] if answer is not None else ""
+    return "" if text.startswith("{") or answer is None or answer.is_ok else text
+
+
+async def _warnings(requests: Requests, pod: PodSeen) -> tuple[str, ...]:
+    """What a ready agent says there that somebody should look at."""
+    answer = await _readyz(requests, pod)
+    if answer is None or not answer.is_ok:
+        return ()
+    lines = answer.body.decode(errors="replace").splitlines()
+    return tuple(line.removeprefix(_WARNING) for line in lines if line.startswith(_WARNING))
+
+
+async def _readyz(requests: Requests, pod: PodSeen) -> Answer | None:
+    where = f"/api/v1/namespaces/{pod.metadata.namespace}/pods/{pod.metadata.name}:{HTTP_PORT}/proxy/readyz"
     try:
-        answer = await requests.answer(f"/api/v1/namespaces/{namespace}/pods/{pod}:{HTTP_PORT}/proxy/readyz")
+        return await requests.answer(where)
     except StoreError:
-        return ""
-    text = " ".join(answer.body[: _SAID * 4].decode(errors="replace").split())[:_SAID]
-    return "" if text.startswith("{") or answer.is_ok else text
+        return None

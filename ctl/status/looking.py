@@ -48,7 +48,7 @@ async def look(location: Location, namespace: str = NAMESPACE, state: Path | Non
     if isinstance(address, KubernetesAddress):
         async with requests(address) as api:
             there = await cluster.look(api, namespace)
-        agents, installation = there.agents, Installation(namespace, there.daemonset)
+        agents, installation = there.agents, Installation(namespace, there.daemonset, there.skews)
     else:
         there, installation = cluster.Cluster({}), None
         agents = await asyncio.to_thread(asked.agents, location, policies, state)

@@ -81,7 +81,10 @@ def document(seen: Seen, remarks: Sequence[Remark]) -> dict[str, Any]:
 
 def _node(one: SeenNode) -> dict[str, Any]:
     agent, machine = one.agent, one.machine
-    said = {"ready": agent.ready, "reason": agent.reason, "behind": list(agent.behind)} if agent is not None else None
+    said = None
+    if agent is not None:
+        said = {"ready": agent.ready, "reason": agent.reason, "behind": list(agent.behind)}
+        said["warnings"] = list(agent.warnings)
     there = (
         {"ready": machine.ready, "reason": machine.reason, "networkUnavailable": machine.no_network}
         if machine is not None

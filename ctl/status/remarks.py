@@ -23,8 +23,13 @@ class Remark:
 
 def remarks(seen: Seen) -> list[Remark]:
     """Everything to be said, what is wrong first."""
-    found = [*_nodes(seen), *_pools(seen), *_controller(seen)]
+    found = [*_skews(seen), *_nodes(seen), *_pools(seen), *_controller(seen)]
     return sorted(found, key=lambda one: not one.wrong)
+
+
+def _skews(seen: Seen) -> Iterator[Remark]:
+    for one in seen.installation.skews if seen.installation is not None else ():
+        yield Remark(one.what, one.next, wrong=one.wrong)
 
 
 def _nodes(seen: Seen) -> Iterator[Remark]:
@@ -60,6 +65,8 @@ def _agent(seen: Seen, node: SeenNode) -> Iterator[Remark]:
         more = f" and {len(agent.behind) - _SHOWN} more" if len(agent.behind) > _SHOWN else ""
         shown = ", ".join(agent.behind[:_SHOWN])
         yield Remark(f"node {node.name} hasn't applied {shown}{more}", agent.look)
+    elif agent is not None and agent.warnings:
+        yield from (Remark(f"the agent of {node.name} says: {warning}", agent.look) for warning in agent.warnings)
     elif agent is None and seen.installation is not None and seen.installation.daemonset and node.machine is not None:
         describe = f"kubectl -n {seen.installation.namespace} describe daemonset tortie-agent"
         yield Remark(f"node {node.name} has no agent", describe)

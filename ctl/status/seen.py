@@ -16,6 +16,8 @@ class Agent:
     """The command that shows more."""
     behind: tuple[str, ...] = ()
     """Policies that it hasn't applied."""
+    warnings: tuple[str, ...] = ()
+    """What it says of itself though it is ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +64,22 @@ class SeenPool:
 
 
 @dataclass(frozen=True, slots=True)
+class Skew:
+    """Versions that don't go together."""
+
+    what: str
+    next: str
+    wrong: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Installation:
     """What there is of ours in a Kubernetes cluster besides objects of the store."""
 
     namespace: str
     daemonset: bool
     """Whether agents are pods of one."""
+    skews: tuple[Skew, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,13 +69,18 @@ class KubernetesStore:
             Unavailable: there is no configuration, or no answer.
             Forbidden: these credentials may not.
         """
-        store = cls(Client(Access(address)), bookmark_s)
+        store = cls.unopened(address, bookmark_s=bookmark_s)
         try:
             await store._know_cluster()
         except BaseException:
             await store.close()
             raise
         return store
+
+    @classmethod
+    def unopened(cls, address: KubernetesAddress, *, bookmark_s: float = BOOKMARK_S) -> "KubernetesStore":
+        """The store at `address`, whether its API server answers yet or not: each call finds that out for itself."""
+        return cls(Client(Access(address)), bookmark_s)
 
     def cluster(self, component: str, host: str = "") -> Cluster:
         """What only Kubernetes has, on this store's connections, for a program `component` on `host`."""

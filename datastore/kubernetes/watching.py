@@ -199,7 +199,7 @@ class Watch(Generic[R]):
 def absent_kind(kind: type[Resource]) -> Unavailable:
     """The error for a kind that the API server doesn't serve."""
     full_name = kind.KIND.full_name
-    return Unavailable(f"the API server has no {full_name}; install what is in manifests/crds: kubectl apply -k")
+    return Unavailable(f"the API server has no {full_name}; next: kubectl apply --server-side -k manifests/crds")
 
 
 def _now() -> float:

@@ -7,8 +7,9 @@
 | the rest of our kinds, NetworkPolicy, Lease | everything: fields that we have no name for are kept |
 | the rest of Pod, Node, Namespace, ServiceAccount | the fields we use (`lenient`); an update leaves the others alone |
 
-What the server alone writes (managedFields, times) is hidden, so that an object equals what it was made of. A uid is
-told for Pods alone and the generation for kinds of ours that have a status, where they mean something to callers.
+What the server alone writes (managedFields, times) is hidden, so that an object equals what it was made of. Where they
+mean something to callers a uid is told, of Kubernetes' own objects (one of its name may come again), and the
+generation, of kinds of ours that have a status.
 """
 
 from collections.abc import Mapping
@@ -136,7 +137,7 @@ class Reading(Generic[R]):
             namespace=found.namespace,
             labels=labels,
             annotations=annotations,
-            uid=found.uid if self._kind is Pod else "",
+            uid=found.uid if self._form.partly else "",
             resource_version=stamp.text,
             generation=found.generation if self._form.judged else 0,
             unknown=NO_UNKNOWN if self._form.partly else _unknown(found),

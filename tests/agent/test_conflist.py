@@ -77,6 +77,14 @@ def test_another_network_that_sorts_first_is_told_with_the_next_command(node: No
     assert other.exists()
 
 
+def test_what_to_do_names_the_folder_as_the_host_knows_it(node: Node) -> None:
+    (node.folder / "05-other.conf").write_text("{}")
+    keeper = ConflistKeeper(Places(node.file, node.folder, Path("/etc/cni/net.d")), node.told.append)
+    keeper.look()
+    assert "mv /etc/cni/net.d/05-other.conf /etc/cni/net.d/05-other.conf.disabled" in keeper.warning
+    assert str(node.folder) not in keeper.warning
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -371,3 +371,40 @@ def test_the_socket_is_for_its_owner_alone_and_replaces_a_dead_one(world: World)
 
     assert served(world, scenario) == 0
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.fixture
+def tomorrows(tmp_path: Path) -> list[str]:
+    """A relay that speaks otherwise than this agent."""
+    made, source = tmp_path / "relay" / "tortie", Path(__file__).parents[2] / "cni" / "relay.c"
+    made.parent.mkdir()
+    subprocess.run((os.environ.get("CC", "cc"), '-DPROTOCOL="2"', "-o", made, source), check=True)
+    return [str(made)]
+
+
+@pytest.mark.parametrize(("command", "code"), [("ADD", 11), ("CHECK", 11), ("STATUS", 50), ("GC", 11)])
+def test_a_relay_of_another_protocol_is_told_what_to_do(
+    world: World, tomorrows: list[str], command: str, code: int
+) -> None:
+    async def scenario(running: Running) -> tuple[int, bytes, str, list[str]]:
+        said = await execute(tomorrows, environment(world, command))
+        return *said, running.plugin.other_relay, await running.owned()
+
+    status, stdout, noted, owned = served(world, scenario)
+    error = json.loads(stdout)
+    assert (status, error["code"], owned, world.left()["links"]) == (1, code, [], [])
+    assert "speaks protocol '2', this agent 1" in error["details"]
+    assert "kubectl -n tortie-system rollout restart daemonset/tortie-agent" in error["details"]
+    assert noted == error["details"]
+
+
+def test_a_relay_of_another_protocol_removes_pods_all_the_same(world: World, tomorrows: list[str]) -> None:
+    async def scenario(running: Running) -> tuple[tuple[int, bytes], list[str], str]:
+        await execute(WAYS["relay"], environment(world, "ADD"))
+        deleted = await execute(tomorrows, environment(world, "DEL"))
+        await removals.ended(running.node)
+        owned = await running.owned()
+        await execute(WAYS["relay"], environment(world, "STATUS"))
+        return deleted, owned, running.plugin.other_relay
+
+    assert served(world, scenario) == ((0, b""), [], "")

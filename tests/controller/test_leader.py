@@ -201,7 +201,7 @@ async def test_a_leader_whose_lease_was_taken_stops_at_once(world: World) -> Non
             except Exception:  # it was renewed just then
                 await asyncio.sleep(0)
             await asyncio.sleep(0.02)
-    assert not first.election.leads
+    await until(lambda: not first.election.leads)  # a turn or two of the loop after its work has ended
 
 
 @pytest.mark.parametrize("fate", [Fate.LOST, Fate.LOST_APPLIED])
@@ -226,3 +226,15 @@ async def test_a_mistake_in_the_work_ends_the_candidate_and_frees_the_lease(worl
     with pytest.raises(ZeroDivisionError):
         await first.task
     assert (await lease(world.store)).spec.holder_identity == ""
+
+
+async def test_a_leader_that_was_stopped_for_a_while_isnt_sure_any_more() -> None:
+    clock = Clock()
+    one = Candidate(MemoryStore(), "a", clock)
+    await one.leads()
+    assert one.election.surely_leads()
+    clock.now += TIMING.deadline_s
+    assert (one.election.leads, one.election.surely_leads()) == (True, False)
+    await until(one.election.surely_leads)
+    await one.end()
+    assert not one.election.surely_leads()

@@ -6,13 +6,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from controller.copier import Copier
 from controller.options import Options, parse
 from controller.selected import GRACE_S
 from controller.telling import Telling
 from controller.view import View
 from datastore.events import Event
+from datastore.memory import MemoryStore
 from datastore.resources.condition import Condition
 from datastore.resources.ippool import IPPool, IPPoolSpec, IPPoolStatus
+from datastore.resources.networkpolicy import NetworkPolicy
 from datastore.resources.value import Metadata
 from monitoring.address import HttpAddress
 from tests.controller.test_selected import API, policy
@@ -116,6 +119,60 @@ def test_a_policy_that_selects_nothing_is_told_once_and_one_that_isnt_understood
         telling.about_policies(view.selected, now)
     assert sorted(event.reason for event in people.heard) == ["PolicySelectsNoPods", "UnsupportedField"]
     assert {event.about.name for event in people.heard} == {"only-api", "broken"}
+
+
+async def test_how_far_the_copy_is_behind_is_told_as_metrics_and_as_an_event() -> None:
+    now, people = 0.0, People()
+    telling = Telling(OPTIONS, people)
+    copier = Copier(MemoryStore(), MemoryStore(), clock=lambda: now)
+    telling.about(lambda: True, View, lambda: list(copier.complaints()), lambda: copier)
+    async with AsyncExitStack() as stack:
+        await telling.listen(stack)
+    ledger = copier.ledgers[NetworkPolicy]
+    ledger.there_listed(())
+    ledger.wanted_listed((NetworkPolicy(metadata=Metadata(name="deny", namespace="shop")),))
+    telling.late(copier)
+    assert people.heard == []
+    now = 60.0
+    telling.late(copier)
+    assert [event.reason for event in people.heard] == ["CopyBehind"]
+    copier.done["pods", "create"] += 3
+    text = telling.text()[0].decode()
+    for line in (
+        'tortie_copy_objects{kind="networkpolicies.networking.k8s.io"} 1.0',
+        'tortie_copy_pending{kind="networkpolicies.networking.k8s.io"} 1.0',
+        'tortie_copy_behind_seconds{kind="networkpolicies.networking.k8s.io"} 60.0',
+        'tortie_copy_behind_seconds{kind="pods"} 0.0',
+        'tortie_copy_writes_total{kind="pods",verb="create"} 3.0',
+        "tortie_datastore_connected 1.0",
+    ):
+        assert f"{line}\n" in text
+
+
+def test_who_looks_at_an_object_that_isnt_copied_is_told() -> None:
+    people = People()
+    policy = NetworkPolicy(metadata=Metadata(name="deny", namespace="shop", uid="u"))
+    Telling(OPTIONS, people).refused(policy, "spec: too large")
+    (event,) = people.heard
+    assert (event.reason, event.about.namespace, event.about.name) == ("NotCopied", "shop", "deny")
+
+
+@pytest.mark.parametrize(
+    ("datastore", "kubernetes", "copied_from"),
+    [
+        pytest.param("etcd://e", "kubernetes:", "kubernetes:", id="into an etcd"),
+        pytest.param("kubernetes:", "kubernetes:", "", id="there is nothing to copy"),
+        pytest.param("etcd://e", "", "", id="no Kubernetes"),
+    ],
+)
+def test_where_to_copy_from_is_an_option(datastore: str, kubernetes: str, copied_from: str) -> None:
+    assert parse(["--datastore", datastore, "--kubernetes", kubernetes]).kubernetes == copied_from
+
+
+def test_only_a_kubernetes_api_is_copied_from(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--datastore", "etcd://e", "--kubernetes", "etcd://f"])
+    assert "is no address of a Kubernetes API" in capsys.readouterr().err
 
 
 def test_where_to_listen_is_an_option() -> None:

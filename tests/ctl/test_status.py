@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from ctl.status.remarks import remarks
-from ctl.status.seen import Agent, Installation, Machine, Seen, SeenNode, SeenPool
+from ctl.status.seen import Agent, Installation, Machine, Seen, SeenNode, SeenPool, Skew
 from datastore.resources.ippool import IPPoolStatus
 from datastore.resources.lease import Lease, LeaseSpec
 from datastore.resources.node import Node
@@ -40,6 +40,10 @@ def pool(**changes: object) -> Seen:
     return replace(WELL, pools=(replace(WELL_POOL, **changes),))  # type: ignore[arg-type]
 
 
+def skewed(*skews: Skew) -> Seen:
+    return replace(WELL, installation=Installation("tortie-system", daemonset=True, skews=skews))
+
+
 def test_a_cluster_that_is_well_gets_no_remark() -> None:
     assert remarks(WELL) == []
 
@@ -59,6 +63,18 @@ def test_a_cluster_that_is_well_gets_no_remark() -> None:
             "n1 hasn't applied NetworkPolicy shop/db",
             "x",
             id="an agent that is behind",
+        ),
+        pytest.param(
+            node(agent=Agent(ready=True, look="x", warnings=("runtimes take 05-other.conflist before ours",))),
+            "the agent of n1 says: runtimes take 05-other.conflist",
+            "x",
+            id="an agent that is ready and says what to look at",
+        ),
+        pytest.param(
+            skewed(Skew("the API has no ippools.tortie.dev", "kubectl apply -k manifests/crds")),
+            "the API has no ippools.tortie.dev",
+            "kubectl apply -k manifests/crds",
+            id="a definition that isn't there",
         ),
         pytest.param(node(agent=None), "n1 has no agent", "describe daemonset tortie-agent", id="no agent's pod"),
         pytest.param(node(known=False), "no Node of ours", "", id="an agent that hasn't written its Node"),
@@ -98,6 +114,7 @@ def test_what_is_wrong_is_told_with_the_next_command(seen: Seen, what: str, comm
     "seen",
     [
         pytest.param(node(machine=None), id="a Node that Kubernetes has deleted"),
+        pytest.param(skewed(Skew("agents of two images", "x", wrong=False)), id="an upgrade on its way"),
         pytest.param(pool(status=IPPoolStatus(capacity=100, used=81, free=19)), id="a pool that is nearly full"),
     ],
 )

@@ -1,9 +1,6 @@
 """Moving between datastores, without load: what is copied, what is refused, and who else may be at work meanwhile."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TypeVar
 
 import msgspec
 import pytest
@@ -12,83 +9,38 @@ from datastore.errors import Invalid, StoreError
 from datastore.memory import MemoryStore
 from datastore.resources.clusterconfiguration import ClusterConfiguration, ClusterConfigurationSpec
 from datastore.resources.ipblock import IPBlock
-from datastore.resources.ippool import IPPool, IPPoolSpec, IPPoolStatus
+from datastore.resources.ippool import IPPool
 from datastore.resources.kinds import KINDS
 from datastore.resources.kubernetes import KubernetesNode, Namespace, Pod, ServiceAccount
 from datastore.resources.lease import Lease
 from datastore.resources.networkpolicy import NetworkPolicy, NetworkPolicySpec
-from datastore.resources.node import Node, NodeSpec
+from datastore.resources.node import Node
 from datastore.resources.value import Metadata, Resource, UnknownFields
-from datastore.store import Store
 from datastore.transfer import mark
 from datastore.transfer.copying import Copy, Side
 from datastore.transfer.errors import Disturbed, Refused
 from datastore.transfer.freezing import freeze
-from datastore.transfer.migrate import Moved, abort, arrive, migrate
+from datastore.transfer.migrate import abort, arrive
 from datastore.transfer.objects import ORDER, covers, kept_out, same
 from tests.datastore.faulty import Call, Fate, FaultyStore
-from tests.datastore.samples import endpoint, ip_block, policy, relabelled
-
-R = TypeVar("R", bound=Resource)
-
-FROM, TO = "memory:from", "memory:to"
-
-
-def metadata(name: str, namespace: str = "", **annotations: str) -> Metadata:
-    return Metadata(name=name, namespace=namespace, annotations=annotations)
-
-
-def pool(name: str = "blue", cidr: str = "10.65.0.0/16") -> IPPool:
-    return IPPool(metadata=metadata(name), spec=IPPoolSpec(cidr=cidr), status=IPPoolStatus(used=7))
-
-
-EVERYTHING: tuple[Resource, ...] = (
-    pool(),
-    ip_block(borrowers=("node-2",)),
-    Node(metadata=metadata("node-1"), spec=NodeSpec(machine="m1")),
-    endpoint("web"),
-    policy(),
-    Namespace(metadata=Metadata(name="shop", labels={"a": "b"})),
-    ServiceAccount(metadata=metadata("web", "shop")),
-    Pod(metadata=Metadata(name="web", namespace="shop", uid="u1")),
-    KubernetesNode(metadata=metadata("node-1")),
-    ClusterConfiguration(metadata=metadata("default"), spec=ClusterConfigurationSpec(strict_affinity=True)),
+from tests.datastore.samples import ip_block, policy, relabelled
+from tests.datastore.transferring import (
+    EVERYTHING,
+    FROM,
+    TO,
+    R,
+    alike,
+    content,
+    filled,
+    leaves,
+    metadata,
+    move,
+    no_pause,
+    phase,
+    pool,
+    refused_from,
+    untold,
 )
-
-
-async def filled(*resources: Resource) -> MemoryStore:
-    store = MemoryStore()
-    for one in resources:
-        await store.create(one)
-    return store
-
-
-async def content(store: Store) -> dict[str, Resource]:
-    """Everything but the configuration and leases, by key."""
-    kinds = [kind for kind in KINDS if kind not in (ClusterConfiguration, Lease)]
-    return {f"{kind.KIND.full_name} {one.key}": one for kind in kinds for one in (await store.list(kind)).items}
-
-
-async def alike(source: Store, target: Store) -> bool:
-    ours, theirs = await content(source), await content(target)
-    return ours.keys() == theirs.keys() and all(same(ours[key], theirs[key]) for key in ours)
-
-
-async def no_pause(_: float) -> None:
-    await asyncio.sleep(0)
-
-
-def untold(_: str) -> None:
-    pass
-
-
-async def move(source: Store, target: Store, source_url: str = FROM, target_url: str = TO) -> Moved:
-    return await migrate(Side(source, source_url), Side(target, target_url), untold, pause=no_pause)
-
-
-async def phase(store: Store) -> str:
-    migration = mark.migration_of(await mark.read(store))
-    return migration.phase if migration is not None else ""
 
 
 class TestWhatIsCopied:
@@ -328,13 +280,6 @@ class TestWhatIsRefused:
         assert "hush" not in str(refused.value)
 
 
-def refused_from(verb: str) -> Callable[[Call], Awaitable[Fate]]:
-    async def gate(call: Call) -> Fate:
-        return Fate.REFUSED if call.verb == verb else Fate.OK
-
-    return gate
-
-
 class TestWhoElseIsAtWork:
     async def test_what_people_write_during_the_last_pass_is_brought_over(self) -> None:
         """After the pass that found nothing to write, and before the source is left."""
@@ -459,68 +404,6 @@ class TestWhoElseIsAtWork:
         await freeze(FaultyStore(source, gate), "m1", no_pause)
         (block,) = (await source.list(IPBlock)).items
         assert (block.spec.frozen, block.metadata.labels) == ("m1", {"n": "50"})
-
-
-def leaves(call: Call) -> bool:
-    """Whether a call is the one that leaves the source."""
-    migration = mark.migration_of(call.resource) if isinstance(call.resource, ClusterConfiguration) else None
-    return call.verb == "update" and migration is not None and migration.phase == mark.MOVED
-
-
-class TestLostAnswers:
-    @pytest.mark.parametrize("fate", [Fate.LOST_APPLIED, Fate.LOST, Fate.LOST_LATER], ids=lambda fate: fate.name)
-    @pytest.mark.parametrize("side", ["source", "target"])
-    async def test_each_write_may_lose_its_answer(self, side: str, fate: Fate) -> None:
-        """And what was lost lands when everything is over."""
-        number, lost = 0, True
-        while lost:
-            source, target = await filled(*EVERYTHING, policy("old")), MemoryStore()
-            writes, lost = 0, False
-
-            async def gate(call: Call, number: int = number) -> Fate:
-                nonlocal writes, lost
-                if call.verb in ("get", "list"):
-                    return Fate.OK
-                writes += 1
-                lost = lost or writes == number + 1
-                return fate if writes == number + 1 else Fate.OK
-
-            stores = {"source": FaultyStore(source), "target": FaultyStore(target)}
-            stores[side].gate = gate
-            await move(stores["source"], stores["target"])
-            while stores[side].late:
-                await stores[side].land()
-            assert await alike(source, target)
-            assert (await phase(source), await phase(target)) == ("Moved", "")
-            number += 1
-        assert number > (2 if side == "source" else len(EVERYTHING))
-
-
-class TestAbort:
-    async def test_everything_is_as_before(self) -> None:
-        source = await filled(*EVERYTHING)
-        before = await content(source)
-        with suppress(StoreError):
-            await move(source, FaultyStore(MemoryStore(), refused_from("create")))
-        assert await abort(Side(source, FROM), untold, pause=no_pause)
-        after = await content(source)
-        assert {key: same(one, after[key]) for key, one in before.items()} == dict.fromkeys(before, True)
-        assert await phase(source) == ""
-
-    async def test_what_counts_already_is_not_taken_back(self) -> None:
-        source, target = await filled(*EVERYTHING), MemoryStore()
-        await move(source, target)
-        with pytest.raises(Refused, match="was left for"):
-            await abort(Side(source, FROM), untold, pause=no_pause)
-
-    async def test_blocks_that_a_dead_migration_left_frozen_thaw(self) -> None:
-        frozen = msgspec.structs.replace(ip_block(), spec=msgspec.structs.replace(ip_block().spec, frozen="dead"))
-        source = await filled(frozen)
-        assert await abort(Side(source, FROM), untold, pause=no_pause)
-        assert [one.spec.frozen for one in (await source.list(IPBlock)).items] == [""]
-
-    async def test_there_may_be_nothing_to_do(self) -> None:
-        assert not await abort(Side(await filled(ip_block()), FROM), untold, pause=no_pause)
 
 
 async def test_only_the_migration_that_filled_a_target_opens_it() -> None:

@@ -1,4 +1,4 @@
-"""Two clusters, one after the other: `bare`, with the reference plugins, and `tortie`, on which tortie is installed."""
+"""Clusters, one after another: with the reference plugins, with an etcd, and the one on which tortie is installed."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +12,15 @@ from tests.sandbox import needs_sandbox
 
 _LIFE = (
     "cluster",
+    "etcd_mode",
     "install",
     "operating",
     "traffic",
     "policies",
     "truth_tables",
     "scale",
+    "away",
+    "skew",
     "upgrade",
     "removed_node",
     "uninstall",

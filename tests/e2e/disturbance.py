@@ -9,6 +9,7 @@ from tests.kube.whole.cluster import Cluster
 from tests.kube.whole.machine import Program
 
 _DOWN_S = 1.0
+_OK = 200
 
 
 def kubelet(cluster: Cluster) -> None:
@@ -27,8 +28,9 @@ def agent(cluster: Cluster) -> None:
 
 
 def apiserver(cluster: Cluster) -> None:
+    """It is ready a moment before it serves custom resources."""
     _again(cluster.fabric.apiserver)
-    cluster.fabric.apiserver.wait(cluster.api.ready)
+    cluster.fabric.apiserver.wait(lambda: cluster.api.ready() and cluster.api.ask("GET", tortie.BLOCKS)[0] == _OK)
 
 
 KILLED: Mapping[str, Callable[[Cluster], None]] = {

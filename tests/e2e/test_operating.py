@@ -4,21 +4,12 @@ import json
 import tarfile
 from pathlib import Path
 
-from tests.e2e.tortie import NAMESPACE
-from tests.host import BIN, Said
+from tests.e2e.tortie import NAMESPACE, kubectl_tortie
 from tests.kube.whole.cluster import Cluster
-
-_LIMIT_S = 300.0
-
-
-def plugin(cluster: Cluster, *arguments: object) -> Said:
-    """`kubectl tortie`, as kubectl would call it."""
-    command = (BIN / "kubectl-tortie", *arguments, "--kubeconfig", cluster.kubeconfig)
-    return cluster.fabric.machine.said(*command, timeout_s=_LIMIT_S)
 
 
 def test_all_is_well_by_kubernetes_agents_and_store(cluster: Cluster) -> None:
-    said = plugin(cluster, "status", "--wait=120", "-o", "json")
+    said = kubectl_tortie(cluster, "status", "--wait=120", "-o", "json")
     assert said.status == 0, said.out + said.err
     found = json.loads(said.out)
     assert {one["name"]: one["status"] for one in found["nodes"]} == dict.fromkeys(
@@ -28,7 +19,7 @@ def test_all_is_well_by_kubernetes_agents_and_store(cluster: Cluster) -> None:
 
 
 def test_pods_reach_each_other_as_they_must_and_nothing_stays(cluster: Cluster) -> None:
-    said = plugin(cluster, "connectivity", "test", "--timeout", "120")
+    said = kubectl_tortie(cluster, "connectivity", "test", "--timeout", "120")
     assert said.status == 0, said.out + said.err
     assert "one allowed: " in said.out
     namespaces = [one["metadata"]["name"] for one in cluster.api.items("/api/v1/namespaces")]
@@ -36,7 +27,7 @@ def test_pods_reach_each_other_as_they_must_and_nothing_stays(cluster: Cluster) 
 
 
 def test_an_archive_has_every_agents_log(cluster: Cluster, tmp_path: Path) -> None:
-    said = plugin(cluster, "sysdump", "--output", tmp_path / "dump.tar.gz")
+    said = kubectl_tortie(cluster, "sysdump", "--output", tmp_path / "dump.tar.gz")
     assert said.status == 0, said.err
     with tarfile.open(tmp_path / "dump.tar.gz") as archive:
         names = [name.partition("/")[2] for name in archive.getnames()]

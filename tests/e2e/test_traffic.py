@@ -41,10 +41,7 @@ class World:
 @pytest.fixture(scope="module", params=["iptables", "nftables"])
 def proxy(cluster: Cluster, request: pytest.FixtureRequest) -> str:
     """kube-proxy's mode on every node."""
-    if request.param != cluster.proxy:
-        for node in cluster.nodes:
-            node.start_proxy(request.param)
-        cluster.proxy = request.param
+    cluster.use_proxy(request.param)
     return str(request.param)
 
 

@@ -1,65 +1,119 @@
-"""The agents are rolled, as an upgrade does it, while pods talk across nodes: nothing they say is lost."""
+"""A version back and forth again, while pods talk; and what tomorrow's programs write is still there after today's."""
 
-import threading
-import time
+from collections.abc import Iterator
+from pathlib import Path
 
-from tests.e2e.documents import agnhost, apply, pod, remove
-from tests.e2e.running import Running, all_running, eventually
-from tests.e2e.tortie import AGENT, NAMESPACE, program_pods
+import pytest
+
+from tests.e2e import talk
+from tests.e2e.documents import agnhost, apply, busybox, deployment, pod, remove
+from tests.e2e.older import older
+from tests.e2e.running import all_running, eventually
+from tests.e2e.tortie import AGENT, CONTROLLER, MANIFESTS, kubectl_tortie, program_pods, rolled, settle
+from tests.kube.whole.api import Document
 from tests.kube.whole.cluster import Cluster
 
-_EVERY_S = 0.02
-_ANSWER_S = 1.0
-_ROLLED_WITHIN = "--timeout=180s"
+pytestmark = pytest.mark.timeout(900)
+_TODAY = "localhost/tortie:dev"
+_POOL = "/apis/tortie.dev/v1/ippools/default-ipv4"
+_TOMORROWS_POOL = "/apis/tortie.dev/v2/ippools/default-ipv4"
+_POOLS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/ippools.tortie.dev"
+_NODE = "/apis/tortie.dev/v1/nodes/node-1"
+_BLOCKS = "/apis/tortie.dev/v1/ipblocks"
+_TOMORROW = {"tomorrow": {"is": "unknown"}}
+_FEW = 6
+_COUNTED_WITHIN_S = 60.0
+_SERVED_WITHIN_S = 60.0
 
 
-class Talk:
-    """One pod asks another by UDP, fifty times a second, until it is stopped."""
-
-    def __init__(self, asks: Running, answers: Running) -> None:
-        self._asks, self._answers = asks, answers
-        self._stopped = threading.Event()
-        self.asked = 0
-        self.lost: list[float] = []
-        """When, in seconds since the beginning."""
-        self._thread = threading.Thread(target=self._talk)
-        self._began = time.monotonic()
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self._thread.join()
-
-    def _talk(self) -> None:
-        while not self._stopped.wait(_EVERY_S):
-            at = time.monotonic() - self._began
-            self.asked += 1
-            if self._asks.place.hears(self._answers.address, protocol="UDP", seconds=_ANSWER_S) != "open":
-                self.lost.append(round(at, 2))
+def apply_version(cluster: Cluster, manifests: Path) -> None:
+    """`kubectl apply -k`, until every program is of that version."""
+    cluster.kubectl("apply", "--server-side", "-k", manifests)
+    rolled(cluster, f"daemonset/{AGENT}", f"deployment/{CONTROLLER}")
 
 
-def _heard(asks: Running, answers: Running) -> bool:
-    """Routes of a new block reach a peer a moment after its first pod."""
-    return asks.place.hears(answers.address, protocol="UDP") == "open"
+def versions(cluster: Cluster) -> set[str]:
+    """The images that run."""
+    found = [*program_pods(cluster, AGENT).values(), *program_pods(cluster, CONTROLLER).values()]
+    return {container["image"] for one in found for container in one["spec"]["containers"]}
 
 
-def test_rolling_the_agents_loses_nothing(cluster: Cluster) -> None:
-    pods = [pod(f"talks-{number}", agnhost(), node=f"node-{number}", app="talks") for number in (1, 2, 3)]
-    apply(cluster, *pods)
-    first, second, third = all_running(cluster, "app=talks", 3)
-    pairs = ((first, second), (second, third), (third, first))
-    eventually("pods talk", lambda: all(_heard(asks, answers) for asks, answers in pairs))
-    before = {name: one["metadata"]["uid"] for name, one in program_pods(cluster, AGENT).items()}
-    talks = [Talk(asks, answers) for asks, answers in pairs]
-    try:
-        cluster.kubectl("-n", NAMESPACE, "rollout", "restart", f"daemonset/{AGENT}")
-        cluster.kubectl("-n", NAMESPACE, "rollout", "status", f"daemonset/{AGENT}", _ROLLED_WITHIN)
-    finally:
-        for talk in talks:
-            talk.stop()
-    after = {name: one["metadata"]["uid"] for name, one in program_pods(cluster, AGENT).items()}
-    assert after.keys() == before.keys()
-    assert not set(after.values()) & set(before.values())
-    assert [talk.lost for talk in talks] == [[], [], []]
-    assert min(talk.asked for talk in talks) > 100
-    remove(cluster, *pods)
+def come_and_go(cluster: Cluster, name: str) -> None:
+    """Pods whose addresses are given and freed by whatever version runs."""
+    apply(cluster, deployment(name, _FEW, busybox()))
+    assert len({one.address for one in all_running(cluster, f"app={name}", _FEW)}) == _FEW
+    remove(cluster, deployment(name, _FEW, busybox()))
+    settle(cluster)
+
+
+def block_of_node(cluster: Cluster) -> Document:
+    """One of node-1."""
+    return next(one for one in cluster.api.items(_BLOCKS) if one["spec"]["node"] == "node-1")
+
+
+def test_a_version_back_loses_nothing_and_forgets_nothing(cluster: Cluster) -> None:
+    before = older()
+    cluster.load(before.archive)
+    apply(cluster, pod("stays", agnhost(), node="node-1"))
+    (stays,) = all_running(cluster, "app=stays", 1)
+    name = block_of_node(cluster)["metadata"]["name"]
+    for path in (_NODE, f"{_BLOCKS}/{name}"):
+        cluster.api.merge(path, {"spec": _TOMORROW})
+    written = cluster.api.get(f"{_BLOCKS}/{name}")["metadata"]["resourceVersion"]
+    with talk.talking(cluster) as talks:
+        apply_version(cluster, before.manifests)
+        assert versions(cluster) == {"localhost/tortie:older"}
+        come_and_go(cluster, "old")
+        apply_version(cluster, MANIFESTS)
+        assert versions(cluster) == {_TODAY}
+        come_and_go(cluster, "new")
+        again = [one.address for one in all_running(cluster, "app=stays", 1)]
+    print(f"\nasked and slowest answer, s: {[(one.asked, round(one.slowest_s, 2)) for one in talks]}")
+    assert [one.lost for one in talks] == [[], [], []]
+    assert min(one.asked for one in talks) > 100
+    assert again == [stays.address]
+    block = cluster.api.get(f"{_BLOCKS}/{name}")
+    assert block["metadata"]["resourceVersion"] != written
+    assert block["spec"]["tomorrow"] == cluster.api.get(_NODE)["spec"]["tomorrow"] == _TOMORROW["tomorrow"]
+    said = kubectl_tortie(cluster, "ipam", "check")
+    assert said.status == 0, said.out
+    remove(cluster, *talk.pods(), pod("stays", agnhost()))
+
+
+@pytest.fixture
+def tomorrow(cluster: Cluster) -> Iterator[None]:
+    """Tomorrow's definition of pools: another version, which is stored, with a field more in spec and in status."""
+    definition = cluster.api.get(_POOLS)
+    (today,) = definition["spec"]["versions"]
+    more = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    parts = today["schema"]["openAPIV3Schema"]["properties"]
+    for part in ("spec", "status"):
+        parts[part]["properties"]["tomorrow"] = more
+    newer = {**today, "name": "v2"}
+    cluster.api.merge(_POOLS, {"spec": {"versions": [{**today, "storage": False}, newer]}})
+    eventually("v2 is served", lambda: cluster.api.ask("GET", _TOMORROWS_POOL)[0] == 200, _SERVED_WITHIN_S)
+    yield
+    cluster.api.merge(_POOLS, {"spec": {"versions": [{**today, "storage": True}, {**newer, "storage": False}]}})
+    cluster.api.merge(_POOL, {"metadata": {"annotations": {"written": "anew"}}})
+    cluster.api.merge(f"{_POOLS}/status", {"status": {"storedVersions": ["v1"]}})
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-k", MANIFESTS)
+    cluster.api.merge(_POOL, {"metadata": {"annotations": {"written": None}}})
+
+
+def test_what_tomorrows_programs_write_outlives_todays(cluster: Cluster, tomorrow: None) -> None:
+    cluster.api.merge(_TOMORROWS_POOL, {"spec": _TOMORROW})
+    cluster.api.merge(f"{_TOMORROWS_POOL}/status", {"status": _TOMORROW})
+    settle(cluster)
+    before = _used(cluster)
+    apply(cluster, deployment("today", _FEW, busybox()))
+    all_running(cluster, "app=today", _FEW)
+    eventually("the pool is counted", lambda: _used(cluster) != before, _COUNTED_WITHIN_S)
+    remove(cluster, deployment("today", _FEW, busybox()))
+    found = cluster.api.get(_TOMORROWS_POOL)
+    assert found["spec"]["tomorrow"] == found["status"]["tomorrow"] == _TOMORROW["tomorrow"]
+    assert cluster.api.get(_POOLS)["status"]["storedVersions"] == ["v1", "v2"]
+
+
+def _used(cluster: Cluster) -> int:
+    """How many addresses the controller has counted; it says nothing of none."""
+    return int(cluster.api.get(_POOL)["status"].get("used", 0))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import ip_network
 
-from tests.host import ROOT
+from tests.host import BIN, ROOT, Said
 from tests.kube.server import wait_for
 from tests.kube.whole.api import Document
 from tests.kube.whole.cluster import Cluster
@@ -21,7 +21,9 @@ GRACE_S = 10
 _NOT_OURS = ("KUBE", "kubernetes", "CNI-HOSTPORT", " ACCEPT [")
 """kube-proxy's and the kubelet's chains, portmap's, which it never takes away, and built-in ones."""
 _SAID_BYTES = 8000
-_BLOCKS = "/apis/tortie.dev/v1/ipblocks"
+_TOLD_WITHIN_S = 300.0
+_ROLLED_TRIES = 3
+BLOCKS = "/apis/tortie.dev/v1/ipblocks"
 _CONFIGURATION = "/apis/tortie.dev/v1/clusterconfigurations/default"
 
 
@@ -63,6 +65,20 @@ def install(cluster: Cluster) -> Installed:
     return Installed(cluster, before, seconds, traces_before)
 
 
+def rolled(cluster: Cluster, *programs: str) -> None:
+    """Until every pod of these programs, such as daemonset/tortie-agent, is of its newest form.
+
+    Raises:
+        AssertionError: says what a person would look at.
+    """
+    for one in programs:
+        for _ in range(_ROLLED_TRIES):
+            if not cluster.kubectl_said("-n", NAMESPACE, "rollout", "status", one, "--timeout=120s").status:
+                break
+        else:
+            raise AssertionError(f"{one} isn't rolled\n{trouble(cluster)}")
+
+
 def trouble(cluster: Cluster) -> str:
     """What a person would look at first."""
     looks = (
@@ -74,6 +90,12 @@ def trouble(cluster: Cluster) -> str:
     )
     said = (cluster.kubectl_said("-n", NAMESPACE, *look) for look in looks)
     return "\n".join((one.out + one.err)[-_SAID_BYTES:] for one in said)
+
+
+def kubectl_tortie(cluster: Cluster, *arguments: object) -> Said:
+    """`kubectl tortie`, as kubectl would call it."""
+    command = (BIN / "kubectl-tortie", *arguments, "--kubeconfig", cluster.kubeconfig)
+    return cluster.fabric.machine.said(*command, timeout_s=_TOLD_WITHIN_S)
 
 
 def program_pods(cluster: Cluster, name: str) -> dict[str, Document]:
@@ -89,7 +111,7 @@ def owned(cluster: Cluster) -> dict[str, str]:
     """Who owns which address, as blocks say: namespace/name of the pod."""
     return {
         str(ip_network(block["spec"]["cidr"])[int(ordinal)]): f"{found.get('namespace')}/{found.get('pod')}"
-        for block in cluster.api.items(_BLOCKS)
+        for block in cluster.api.items(BLOCKS)
         for ordinal, found in block["spec"].get("allocations", {}).items()
     }
 
@@ -118,8 +140,8 @@ def settle(cluster: Cluster) -> None:
 
     try:
         wait_for("addresses and links settled", settled)
-    except AssertionError:
-        raise AssertionError(f"left behind: {left}") from None
+    except AssertionError as error:
+        raise AssertionError(f"left behind: {left}: {error}") from None
 
 
 def _left(cluster: Cluster) -> list[str]:

@@ -24,6 +24,7 @@ SCHEDULER = KUBERNETES / "kube-scheduler"
 KUBELET = KUBERNETES / "kubelet"
 PROXY = KUBERNETES / "kube-proxy"
 AGNHOST = KUBERNETES / "agnhost"
+HELM = CACHE.expanduser() / "helm-v3.18.4" / "helm"
 ETCD = VERSIONS["etcd"]
 
 
@@ -35,3 +36,4 @@ def missing() -> str:
 
 
 needs_kubernetes = pytest.mark.skipif(bool(missing()), reason=missing())
+needs_helm = pytest.mark.skipif(not HELM.exists(), reason=f"there is no {HELM}: sh ci/peers.sh kubernetes")

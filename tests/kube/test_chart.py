@@ -1,12 +1,11 @@
 """The Helm chart says what manifests/base says: its templates are those files with values in a few places.
 
-Helm renders it where there is one (`helm` on the PATH). Everywhere the few constructs that the templates use are
+helm renders it, and refuses values that it can't be given. Without helm the few constructs that the templates use are
 filled in here: a value, its quoted form, a default, a value as YAML.
 """
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,31 +14,36 @@ import pytest
 import yaml
 
 from tests.kube.installed import MANIFESTS
-from tests.kube.test_manifests import BASE, documents, rendered
+from tests.kube.programs import HELM, KUBERNETES, needs_helm, needs_kubernetes
+from tests.kube.test_manifests import BASE, documents, one, rendered
 
 CHART = MANIFESTS / "chart"
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 ABOUT = yaml.safe_load((CHART / "Chart.yaml").read_text())
 _ACTION = re.compile(r"\{\{-? *(?P<what>[^{}]*?) *\}\}")
+_IF = re.compile(
+    r' *\{\{- if hasPrefix "(?P<prefix>\w+)" (?P<path>[.\w]+) \}\}\n(?P<inside>.*?) *\{\{- end \}\}\n', re.DOTALL
+)
 _KEEP = {"helm.sh/resource-policy": "keep"}
 
 
-def value(path: str) -> Any:  # noqa: ANN401  # whatever YAML has
+def value(path: str, values: dict[str, Any] = VALUES) -> Any:  # noqa: ANN401  # whatever YAML has
     """What .Values.x.y or .Chart.AppVersion stands for."""
     if path == ".Chart.AppVersion":
         return ABOUT["appVersion"]
-    found = {"Values": VALUES}
+    found = {"Values": values}
     for part in path.strip(".").split("."):
         found = found[part]
     return found
 
 
-def filled(template: str) -> str:
-    """A template with the values of values.yaml; what it doesn't know it refuses."""
+def filled(template: str, datastore: str = "") -> str:
+    """A template with the values of values.yaml, perhaps another datastore; what it doesn't know it refuses."""
+    values = VALUES | ({"datastore": datastore} if datastore else {})
 
     def fill(match: re.Match[str]) -> str:
         path, *pipes = (part.strip() for part in match["what"].split("|"))
-        found = value(path)
+        found = value(path, values)
         for pipe in pipes:
             word, *rest = pipe.split()
             match word:
@@ -53,13 +57,30 @@ def filled(template: str) -> str:
                     raise AssertionError(f"{pipe} is unknown here")
         return str(found)
 
-    return _ACTION.sub(fill, template)
+    chosen = _IF.sub(
+        lambda match: match["inside"] if value(match["path"], values).startswith(match["prefix"]) else "", template
+    )
+    return _ACTION.sub(fill, chosen)
 
 
 @pytest.mark.parametrize("name", ["agent", "controller"])
 def test_a_program_is_rendered_as_the_base_has_it(name: str) -> None:
     found = documents(filled((CHART / "templates" / f"{name}.yaml").read_text()))
     assert found == documents((BASE / f"{name}.yaml").read_text())
+
+
+@needs_kubernetes
+@pytest.mark.parametrize("name", ["agent", "controller"])
+def test_with_an_etcd_a_program_is_rendered_as_the_overlay_has_it(name: str) -> None:
+    overlay = MANIFESTS / "overlays" / "etcd"
+    url = (overlay / "datastore.env").read_text().partition("=")[2].strip()
+    (found,) = documents(filled((CHART / "templates" / f"{name}.yaml").read_text(), url))
+    wanted = one(found["kind"], f"tortie-{name}", rendered(overlay))
+    (container,) = wanted["spec"]["template"]["spec"]["containers"]
+    del container["envFrom"]
+    container["args"][1] = url
+    assert found == wanted
+    assert (CHART / "files" / "copier.yaml").resolve() == overlay / "copier.yaml"
 
 
 def test_what_has_no_values_is_the_very_file() -> None:
@@ -103,6 +124,8 @@ def judge(schema: dict[str, Any], found: object, whole: dict[str, Any]) -> None:
         assert re.search(schema["pattern"], str(found))
     elif "enum" in schema:
         assert found in schema["enum"]
+    elif "type" in schema:
+        assert type(found) is {"boolean": bool, "integer": int, "string": str}[schema["type"]]
 
 
 def test_the_schema_knows_every_value_and_takes_the_defaults() -> None:
@@ -111,16 +134,30 @@ def test_the_schema_knows_every_value_and_takes_the_defaults() -> None:
     with pytest.raises(AssertionError):
         judge(schema, {**VALUES, "pool": []}, schema)
     with pytest.raises(AssertionError):
-        judge(schema, {**VALUES, "datastore": "sqlite:///x"}, schema)
+        judge(schema, {**VALUES, "strictAffinity": "yes"}, schema)
 
 
-def test_helm_renders_the_same_objects_where_there_is_one() -> None:
-    """Not marked as skipped: CI has no Helm, and takes no skip."""
-    helm = shutil.which("helm")
-    if helm is None:
-        return
-    done = subprocess.run([helm, "template", "tortie", str(CHART)], capture_output=True, text=True, check=True)
-    assert sorted(map(comparable, documents(done.stdout))) == sorted(map(comparable, rendered(MANIFESTS)))
+@needs_helm
+def test_helm_renders_the_same_objects() -> None:
+    found = documents(helm())
+    assert sorted(map(comparable, found)) == sorted(map(comparable, rendered(MANIFESTS)))
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("setting", "field"),
+    [("strictAffinity=2", "strictAffinity"), ("pool=10.0.0.0/8", "pool"), ("pools[0].cidr=10.0.0.0/8", "pools")],
+)
+def test_helm_refuses_a_value_that_it_does_not_know(setting: str, field: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        helm("--set", setting)
+    assert field in refused.value.stderr
+
+
+def helm(*more: str) -> str:
+    version = KUBERNETES.name.removeprefix("kubernetes-")
+    command = (str(HELM), "template", "tortie", str(CHART), "--kube-version", version, *more)
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def comparable(document: dict[str, Any]) -> str:

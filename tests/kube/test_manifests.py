@@ -1,6 +1,7 @@
 """manifests/: everything of it is taken by an API server, and what is rendered from it is the same thing."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def test_everything_applies_and_applying_again_changes_nothing() -> None:
 
 
 @needs_kubernetes
-@pytest.mark.parametrize("what", ["overlays/k3s", "cleanup"])
+@pytest.mark.parametrize("what", ["overlays/etcd", "overlays/k3s", "cleanup"])
 def test_an_overlay_applies(what: str) -> None:
     kubectl(config(), "apply", "--server-side", "--dry-run=server", "-k", MANIFESTS / what)
 
@@ -87,10 +88,21 @@ def test_install_yaml_applies_without_server_side_too() -> None:
 def test_what_the_page_has_in_yaml_is_taken(block: int, tmp_path: Path) -> None:
     text = blocks("kubernetes.md", "yaml")[block]
     if "kind: Kustomization" in text:
-        assert set(yaml.safe_load(text)) == {"apiVersion", "kind", "resources", "images"}
+        found = yaml.safe_load(text)
+        (resource,) = found["resources"]
+        found["resources"] = [os.path.relpath(MANIFESTS / resource.partition("/manifests")[2].lstrip("/"), tmp_path)]
+        (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(found))
+        rendered_now = kubectl(MANIFESTS / "none", "kustomize", tmp_path).stdout
+        told = [one.get("newName") for one in found.get("images", ())]
+        told += [one for part in found.get("configMapGenerator", ()) for one in _settings(part["literals"])]
+        assert all(str(one) in rendered_now for one in told)
         return
     (tmp_path / "page.yaml").write_text(text)
     kubectl(config(), "apply", "--dry-run=server", "-f", tmp_path / "page.yaml")
+
+
+def _settings(literals: list[str]) -> list[str]:
+    return [literal.partition("=")[2] for literal in literals]
 
 
 @needs_kubernetes
@@ -114,6 +126,26 @@ def test_k3s_has_its_own_folders_and_nothing_else_differs() -> None:
     assert [each for each in base if each["kind"] != "DaemonSet"] == [
         each for each in found if each["kind"] != "DaemonSet"
     ]
+
+
+@needs_kubernetes
+def test_with_etcd_both_programs_are_told_where_it_is() -> None:
+    found = rendered(MANIFESTS / "overlays" / "etcd")
+    for kind, name in (("DaemonSet", "tortie-agent"), ("Deployment", "tortie-controller")):
+        (container,) = one(kind, name, found)["spec"]["template"]["spec"]["containers"]
+        assert container["args"][:4] == ["--datastore", "$(TORTIE_DATASTORE)", "--kubernetes", "kubernetes:"]
+        assert container["envFrom"] == [{"configMapRef": {"name": "tortie-datastore"}}]
+        assert "/etc/tortie-etcd" in [mount["mountPath"] for mount in container["volumeMounts"]]
+
+
+@needs_kubernetes
+def test_with_etcd_agents_watch_nothing_and_nobody_has_rights_in_our_group() -> None:
+    found = rendered(MANIFESTS / "overlays" / "etcd")
+    assert not [one for one in found if one["kind"] in ("CustomResourceDefinition", "Role")]
+    for rule in one("ClusterRole", "tortie-agent", found)["rules"]:
+        assert "watch" not in rule["verbs"]
+    rules = [rule for each in found if each["kind"] == "ClusterRole" for rule in each["rules"]]
+    assert {group for rule in rules for group in rule["apiGroups"]} == {"", "networking.k8s.io"}
 
 
 @pytest.mark.parametrize("name", ["tortie-agent", "tortie-controller"])

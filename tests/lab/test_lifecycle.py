@@ -1,13 +1,15 @@
 """A lab comes and goes without a trace, as root and as a user; and says why where it can't."""
 
 import os
+import select
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -112,6 +114,34 @@ def test_down_ends_a_keeper_that_no_file_names_yet(folder: Folder) -> None:
     topology.down(folder)
     assert not keeper.process.alive
     assert not folder.path.exists()
+
+
+def test_down_ends_no_stranger_whose_mount_namespace_gets_the_number_of_one_that_has_just_gone(folder: Folder) -> None:
+    """The kernel gives the lowest free number: who makes a namespace just after a keeper has ended gets its."""
+    waiting = ("sh", "-c", "read go; exec unshare -m sleep infinity")
+    for _ in range(5):
+        folder.make()
+        keeper, _ = start_outer(folder)
+        strangers = [subprocess.Popen(waiting, stdin=subprocess.PIPE) for _ in range(4)]
+        ended = threading.Thread(target=_begin_after, args=(os.pidfd_open(keeper.pid), strangers))
+        ended.start()
+        try:
+            topology.down(folder)
+            ended.join()
+            assert [stranger.poll() for stranger in strangers] == [None] * len(strangers)
+        finally:
+            for stranger in strangers:
+                stranger.kill()
+                stranger.communicate()
+
+
+def _begin_after(pidfd: int, strangers: Sequence["subprocess.Popen[bytes]"]) -> None:
+    select.select([pidfd], [], [])
+    os.close(pidfd)
+    for stranger in strangers:
+        assert stranger.stdin is not None
+        stranger.stdin.write(b"go\n")
+        stranger.stdin.flush()
 
 
 @pytest.mark.parametrize("after_s", [0.3, 0.5, 0.7, 0.9])

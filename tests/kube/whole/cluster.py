@@ -23,6 +23,7 @@ from pathlib import Path
 
 from tests.host import NEWEST_PLUGINS, Said
 from tests.kube import programs
+from tests.kube.certs import Certs
 from tests.kube.programs import KUBECTL
 from tests.kube.server import wait_for
 from tests.kube.whole import addresses, cgroups, credentials, images
@@ -126,6 +127,11 @@ class Cluster:
         return (*(node.machine for node in (*self.nodes, *self._departed)), self.fabric.machine)
 
     @property
+    def certs(self) -> Certs:
+        """Of the control plane, whose CA signs whatever else a test needs."""
+        return self._credentials.certs
+
+    @property
     def kubeconfig(self) -> Path:
         """The administrator's; it is of use in the fabric's network."""
         return self._credentials.kubeconfig(ADMIN)
@@ -142,6 +148,13 @@ class Cluster:
         gone.machine.end()
         self.nodes = tuple(node for node in self.nodes if node is not gone)
         self._departed += (gone,)
+
+    def use_proxy(self, mode: str) -> None:
+        """kube-proxy in another mode on every node; nothing happens where it is so."""
+        if mode != self.proxy:
+            for node in self.nodes:
+                node.start_proxy(mode)
+            self.proxy = mode
 
     def load(self, archive: Path) -> None:
         """An image, for every node."""

@@ -3,11 +3,12 @@
 etcd ◄── kube-apiserver ◄── kube-controller-manager, kube-scheduler
 """
 
+import json
 import subprocess
 from pathlib import Path
 
 from tests.kube.programs import APISERVER, CONTROLLER_MANAGER, ETCD, SCHEDULER
-from tests.kube.whole import addresses
+from tests.kube.whole import addresses, settings
 from tests.kube.whole.api import Api
 from tests.kube.whole.credentials import ADMIN, Credentials
 from tests.kube.whole.machine import Machine, Program
@@ -25,6 +26,8 @@ class Fabric:
         self.api = Api(machine, credentials.certs.authority, credentials.token(ADMIN))
         self._credentials = credentials
         self._folder = folder
+        self.audit_log = folder / "audit.log"
+        """A line for each request of our programs, see `settings.AUDIT`."""
 
     def begin(self) -> None:
         """Its namespaces, and the bridge."""
@@ -65,6 +68,7 @@ class Fabric:
         etcd = self.machine.program("etcd", *self._etcd())
         etcd.start()
         etcd.wait(lambda: self.machine.said("curl", "-sf", f"{_ETCD_URL}/health").status == 0)
+        (self._folder / "audit.json").write_text(json.dumps(settings.AUDIT))
         self.machine.program("kube-apiserver", *self._apiserver()).start()
 
     def start_controllers(self) -> None:
@@ -72,6 +76,14 @@ class Fabric:
         self.apiserver.wait(self.api.ready)
         for name, command in (("controller-manager", self._controllers()), ("scheduler", self._scheduler())):
             self.machine.program(f"kube-{name}", *command).start()
+
+    def forget_history(self) -> None:
+        """Have etcd forget every state but the newest, as it does every few minutes."""
+        status = json.loads(self._ask_etcd("maintenance/status", {}))
+        self._ask_etcd("kv/compaction", {"revision": status["header"]["revision"], "physical": True})
+
+    def _ask_etcd(self, call: str, sent: object) -> str:
+        return self.machine.run("curl", "-sf", f"{_ETCD_URL}/v3/{call}", "-d", json.dumps(sent))
 
     @property
     def apiserver(self) -> Program:
@@ -111,6 +123,7 @@ class Fabric:
             # Else exec and logs ask DNS for a node's name.
             "--kubelet-preferred-address-types=InternalIP",
             *("--allow-privileged=true", "--profiling=false", "--cert-dir", self._folder / "apiserver"),
+            *("--audit-policy-file", self._folder / "audit.json", "--audit-log-path", self.audit_log),
         )
 
     def _controllers(self) -> tuple[object, ...]:

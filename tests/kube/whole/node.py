@@ -14,7 +14,7 @@ from tests.kube.programs import KUBELET, PROXY
 from tests.kube.whole import addresses, cgroups, settings
 from tests.kube.whole.credentials import Credentials
 from tests.kube.whole.machine import Machine, Program
-from tests.kube.whole.settings import CNI_BIN, CNI_CONFIG
+from tests.kube.whole.settings import CNI_BIN, CNI_CONFIG, STATIC_PODS
 
 _SYSCTLS = {
     "vm/overcommit_memory": 1,
@@ -46,7 +46,7 @@ for folder in /dev/shm /etc/cni /opt/cni /var/lib/cni /var/lib/containerd /var/l
     mount -t tmpfs tmpfs $folder
 done
 """
-    + f"mkdir -p /run/lock /run/netns {CNI_CONFIG} {CNI_BIN} /etc/kubernetes\n"
+    + f"mkdir -p /run/lock /run/netns {CNI_CONFIG} {CNI_BIN} {STATIC_PODS}\n"
     + "sysctl -qw net.ipv4.ip_forward=1\nsysctl -qw net.bridge.bridge-nf-call-iptables=1 || true\n"
     + "".join(
         f"echo {value} > /run/.over/{name.replace('/', '_')}\n"

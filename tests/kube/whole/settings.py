@@ -12,6 +12,8 @@ from tests.kube.whole.images import PAUSE
 
 CNI_BIN = "/opt/cni/bin"
 CNI_CONFIG = "/etc/cni/net.d"
+STATIC_PODS = "/etc/kubernetes/manifests"
+"""A kubelet runs what lies here without asking the API."""
 
 CONTAINERD = f"""
 version = 2
@@ -59,6 +61,7 @@ def kubelet(address: str, cgroup: str, authority: Path) -> dict[str, Any]:
         "clusterDomain": "cluster.local",
         "clusterDNS": [DNS_SERVICE],
         "resolvConf": "/etc/kubernetes/resolv.conf",
+        "staticPodPath": STATIC_PODS,
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {"memory.available": "50Mi"},
         "nodeStatusUpdateFrequency": "5s",
@@ -78,3 +81,12 @@ def proxy(mode: str, node: str, address: str, kubeconfig: Path) -> dict[str, Any
         # The limits are the whole kernel's.
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
     }
+
+
+AUDIT = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts:tortie-system"]}, {"level": "None"}],
+}
+"""What the API server notes of requests: who asked what, for our own programs."""
