@@ -298,7 +298,7 @@ async def test_a_cluster_without_the_crds_says_which_command_brings_them(store: 
         store.create(Absent(metadata=Metadata(name="default"))),
         anext(store.watch(Absent, await now(store))),
     ):
-        with pytest.raises(Unavailable, match=r"no absents.tortie.dev.*kubectl apply -k"):
+        with pytest.raises(Unavailable, match=r"no absents.tortie.dev.*kubectl apply --server-side -k"):
             await call
 
 
