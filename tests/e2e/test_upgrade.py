@@ -15,7 +15,8 @@ from tests.kube.whole.cluster import Cluster
 
 pytestmark = pytest.mark.timeout(900)
 _TODAY = "localhost/tortie:dev"
-_POOL = "/apis/tortie.dev/v1/ippools/default-ipv4"
+_OF_POOLS = "/apis/tortie.dev/v1/ippools"
+_POOL = f"{_OF_POOLS}/default-ipv4"
 _TOMORROWS_POOL = "/apis/tortie.dev/v2/ippools/default-ipv4"
 _POOLS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/ippools.tortie.dev"
 _NODE = "/apis/tortie.dev/v1/nodes/node-1"
@@ -80,6 +81,13 @@ def test_a_version_back_loses_nothing_and_forgets_nothing(cluster: Cluster) -> N
     remove(cluster, *talk.pods(), pod("stays", agnhost()))
 
 
+def annotate(cluster: Cluster, written: str | None) -> None:
+    """Write every pool anew: one that is stored in a version which is gone couldn't be read any more."""
+    for pool in cluster.api.items(_OF_POOLS):
+        path = f"{_OF_POOLS}/{pool['metadata']['name']}"
+        cluster.api.merge(path, {"metadata": {"annotations": {"written": written}}})
+
+
 @pytest.fixture
 def tomorrow(cluster: Cluster) -> Iterator[None]:
     """Tomorrow's definition of pools: another version, which is stored, with a field more in spec and in status."""
@@ -94,10 +102,10 @@ def tomorrow(cluster: Cluster) -> Iterator[None]:
     eventually("v2 is served", lambda: cluster.api.ask("GET", _TOMORROWS_POOL)[0] == 200, _SERVED_WITHIN_S)
     yield
     cluster.api.merge(_POOLS, {"spec": {"versions": [{**today, "storage": True}, {**newer, "storage": False}]}})
-    cluster.api.merge(_POOL, {"metadata": {"annotations": {"written": "anew"}}})
+    annotate(cluster, "anew")
     cluster.api.merge(f"{_POOLS}/status", {"status": {"storedVersions": ["v1"]}})
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-k", DUAL_STACK)
-    cluster.api.merge(_POOL, {"metadata": {"annotations": {"written": None}}})
+    annotate(cluster, None)
 
 
 def test_what_tomorrows_programs_write_outlives_todays(cluster: Cluster, tomorrow: None) -> None:
