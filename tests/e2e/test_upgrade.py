@@ -1,6 +1,7 @@
 """A version back and forth again, while pods talk in both families; what tomorrow's programs write outlives today's."""
 
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,7 @@ def test_a_version_back_loses_nothing_and_forgets_nothing(cluster: Cluster) -> N
 
 def annotate(cluster: Cluster, written: str | None) -> None:
     """Write every pool anew: one that is stored in a version which is gone couldn't be read any more."""
+    eventually("pools are served", lambda: cluster.api.ask("GET", _OF_POOLS)[0] == HTTPStatus.OK, _SERVED_WITHIN_S)
     for pool in cluster.api.items(_OF_POOLS):
         path = f"{_OF_POOLS}/{pool['metadata']['name']}"
         cluster.api.merge(path, {"metadata": {"annotations": {"written": written}}})
