@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import sqlite3
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -309,7 +311,10 @@ def test_a_node_without_its_agent_gets_no_pod_until_it_is_started_again(cluster:
 def test_an_agent_that_hangs_is_not_waited_for_longer_than_said(cluster: Cluster) -> None:
     agent = cluster.node("node-2").agent
     assert agent is not None
-    os.kill(agent.pid, signal.SIGSTOP)
+    with closing(sqlite3.connect(cluster.folder.path / "tortie.db", timeout=30, isolation_level=None)) as file:
+        file.execute("BEGIN IMMEDIATE")  # so that it isn't writing just then
+        os.kill(agent.pid, signal.SIGSTOP)
+        file.execute("ROLLBACK")
     try:
         began = time.monotonic()
         policies = [ALLOW_API.replace("name: db", f"name: db{number}") for number in range(4)]

@@ -50,9 +50,10 @@ async def test_a_cut_resets_what_there_is_and_takes_new_ones(proxy: Proxy) -> No
         proxy.cut()
         with pytest.raises(ConnectionResetError):
             await reader.readexactly(1)
-        again, _ = await ask(proxy, b"y")
+        again, another = await ask(proxy, b"y")
         assert await again.readexactly(1) == b"y"
     writer.close()
+    another.close()
 
 
 async def test_an_answer_may_be_lost(proxy: Proxy) -> None:
