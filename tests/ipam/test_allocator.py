@@ -13,7 +13,8 @@ from ipam.allocator import Settings, Wanted
 from ipam.block import Among, Owner, Range, new_block
 from ipam.errors import AddressTaken, NoAddress, NoPool, OutsidePools
 from tests.ipam.allocating import BOTH, V4, V6, World, only
-from tests.ipam.world import Fate, Node, blocks_of, owners, pool
+from tests.ipam.placing import calls_of
+from tests.ipam.world import Fate, blocks_of, owners, pool
 
 
 @pytest.fixture
@@ -164,38 +165,22 @@ class TestAssign:
         node = await world.node()
         node.allocator.set_pools([pool("p", "10.65.0.0/16")])
         await world.add(node, "a")
-        calls = await recorded(node, world.add(node, "b"))
+        calls = await calls_of(node, world.add(node, "b"))
         assert calls == ["update"]
 
     async def test_the_first_in_a_new_block_costs_two_writes_and_four_reads(self, world: World) -> None:
         await world.pools(("p", "10.65.0.0/16", None))
         node = await world.node()
         node.allocator.set_pools([pool("p", "10.65.0.0/16")])
-        assert await recorded(node, world.add(node, "a")) == ["list", "create", "list", "get", "get", "update"]
+        assert await calls_of(node, world.add(node, "a")) == ["list", "create", "list", "get", "get", "update"]
 
     async def test_those_that_arrive_while_a_write_flies_share_the_next(self, world: World) -> None:
         await world.pools(("p", "10.65.0.0/16", None))
         node = await world.node()
         node.allocator.set_pools([pool("p", "10.65.0.0/16")])
         await world.add(node, "a")
-        calls = await recorded(node, asyncio.gather(*(world.add(node, f"h{n}") for n in range(20))))
+        calls = await calls_of(node, *(world.add(node, f"h{n}") for n in range(20)))
         assert len(calls) <= 2
-
-
-async def recorded(node: Node, work: object) -> list[str]:
-    """The store calls of `work`, each answered as it comes."""
-    node.gate.open = False
-    task = asyncio.ensure_future(work)  # type: ignore[call-overload]
-    calls: list[str] = []
-    while not task.done():
-        for pending in list(node.gate.waiting):
-            node.gate.waiting.remove(pending)
-            calls.append(pending.name)
-            pending.fate.set_result(Fate.OK)
-        await asyncio.sleep(0)
-    node.gate.open = True
-    await task
-    return calls
 
 
 class TestIntent:

@@ -1,6 +1,7 @@
 """containerd 1.6 on a machine: its configuration, its start and end, and `ctr`.
 
 The configuration says what a machine without CAP_SYS_RESOURCE, AppArmor and systemd needs, and no more.
+Source: containerd 1.6 docs/cri/config.md, and trying.
 """
 
 import signal
@@ -20,16 +21,16 @@ root = "/var/lib/containerd"
 state = "/run/containerd"
 disabled_plugins = ["io.containerd.snapshotter.v1.devmapper"]
 [grpc]
-  address = "{socket}"
+  address = "@SOCKET@"
 [plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{image}"
+  sandbox_image = "@SANDBOX@"
   restrict_oom_score_adj = true
   disable_apparmor = true
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/opt/cni/bin"
-    conf_dir = "/etc/cni/net.d"
+    bin_dir = "@BIN@"
+    conf_dir = "@CONFIG@"
   [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "{snapshotter}"
+    snapshotter = "@SNAPSHOTTER@"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
@@ -61,11 +62,21 @@ class Containerd:
         _start(self)
 
 
+def configuration(
+    listens: Path, sandbox: str, snapshotter: str, cni_bin: str = "/opt/cni/bin", cni_config: str = "/etc/cni/net.d"
+) -> str:
+    """A containerd's that listens at a socket and makes each pod's sandbox of an image."""
+    values = {"SOCKET": listens, "SANDBOX": sandbox, "SNAPSHOTTER": snapshotter, "BIN": cni_bin, "CONFIG": cni_config}
+    text = _CONFIG
+    for name, value in values.items():
+        text = text.replace(f"@{name}@", str(value))
+    return text
+
+
 def containerd(machine: Machine) -> Containerd:
     """Start containerd on the machine, with whose end it ends."""
     made = Containerd(machine, machine.host.place / "containerd.sock")
-    config = _CONFIG.format(socket=made.socket, image=image.NAME, snapshotter=SNAPSHOTTER)
-    machine.write("/etc/containerd/config.toml", config)
+    machine.write("/etc/containerd/config.toml", configuration(made.socket, image.NAME, SNAPSHOTTER))
     _start(made)
     return made
 

@@ -1,7 +1,6 @@
 """What a node's programs are told: containerd's, the kubelet's and kube-proxy's configuration.
 
-Sources: kubelet.config.k8s.io/v1beta1, kubeproxy.config.k8s.io/v1alpha1; containerd 1.6 docs/cri/config.md; what it
-takes on a machine without CAP_SYS_RESOURCE, AppArmor and systemd was found by trying.
+Sources: kubelet.config.k8s.io/v1beta1, kubeproxy.config.k8s.io/v1alpha1. containerd's has its text in tests/runtimes.
 """
 
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 from tests.kube.whole.addresses import DNS_SERVICE
 from tests.kube.whole.images import PAUSE
+from tests.runtimes.containerd import configuration
 
 CNI_BIN = "/opt/cni/bin"
 CNI_CONFIG = "/etc/cni/net.d"
@@ -28,32 +28,10 @@ class CniFolders:
 K3S = CniFolders("/var/lib/rancher/k3s/data/cni", "/var/lib/rancher/k3s/agent/etc/cni/net.d")
 """k3s' own (k3s-io/k3s pkg/daemons/agent, pkg/cli/agent; releases since October 2024)."""
 
-_CONTAINERD = """
-version = 2
-root = "/var/lib/containerd"
-state = "/run/containerd"
-disabled_plugins = ["io.containerd.snapshotter.v1.devmapper"]
-[grpc]
-  address = "/run/containerd/containerd.sock"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "@PAUSE@"
-  restrict_oom_score_adj = true
-  disable_apparmor = true
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "@BIN@"
-    conf_dir = "@CONFIG@"
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "overlayfs"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-      runtime_type = "io.containerd.runc.v2"
-      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-        SystemdCgroup = false
-"""
-
 
 def containerd(cni: CniFolders) -> str:
     """Of a containerd that takes pods' networks from there."""
-    return _CONTAINERD.replace("@PAUSE@", PAUSE).replace("@BIN@", cni.bin).replace("@CONFIG@", cni.config)
+    return configuration(Path("/run/containerd/containerd.sock"), PAUSE, "overlayfs", cni.bin, cni.config)
 
 
 def kubelet(address: str, cgroup: str, authority: Path) -> dict[str, Any]:
