@@ -29,8 +29,9 @@ def test_traffic_is_held_to_the_limit_in_both_directions(host: Host, plugins: Pa
         iperf_server(pod.namespace),
     ):
         four, six = pod.addresses
-        assert measured(host.outside, four) == pytest.approx(LIMIT, rel=0.15)
-        assert measured(host.outside, six, "--reverse") == pytest.approx(LIMIT, rel=0.15)
+        # Without the limit it is some thousand times as much; how near a busy machine comes to it says nothing.
+        assert 0 < measured(host.outside, four) < 1.15 * LIMIT
+        assert 0 < measured(host.outside, six, "--reverse") < 1.15 * LIMIT
 
 
 @contextmanager
