@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from ipaddress import ip_address
+from typing import TypeGuard
 
 from datastore.errors import Invalid
 from datastore.resources.kubernetes import Container, KubernetesNode, Pod
+from datastore.resources.names import parse_address
 from datastore.resources.networkpolicy import check_port
 from datastore.resources.node import Node
 from datastore.resources.workloadendpoint import WorkloadEndpoint
@@ -98,20 +99,18 @@ def _told_early(pod: Pod) -> tuple[Address, ...]:
         return ()
     try:
         found = json.loads(text)
-        return tuple(dict.fromkeys(ip_address(one) for one in found)) if _is_texts(found) else ()
-    except (ValueError, RecursionError):
+        return _parsed(found, "") if _is_texts(found) else ()
+    except (ValueError, RecursionError, Invalid):
         return ()  # nothing an agent wrote
 
 
-def _is_texts(found: object) -> bool:
+def _is_texts(found: object) -> TypeGuard[list[str]]:
     return isinstance(found, list) and all(isinstance(one, str) for one in found)
 
 
 def _parsed(texts: Iterable[str], path: str) -> tuple[Address, ...]:
-    try:
-        return tuple(dict.fromkeys(ip_address(text) for text in texts))
-    except ValueError as error:
-        raise Invalid(path, str(error)) from None
+    """The addresses of texts from outside; one with a zone, in which any text may stand, never gets into a rule."""
+    return tuple(dict.fromkeys(parse_address(text, path) for text in texts))
 
 
 def named_ports(pod: Pod) -> Iterator[NamedPort]:

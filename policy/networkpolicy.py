@@ -12,6 +12,7 @@ from ipaddress import ip_network
 from typing import TypeVar
 
 from datastore.errors import Invalid
+from datastore.resources.names import parse_address
 from datastore.resources.networkpolicy import (
     EgressRule,
     IngressRule,
@@ -71,9 +72,11 @@ def _cidr(block: IPBlock) -> Cidr:
 
 def _network(text: str, path: str) -> Network:
     try:
-        return ip_network(text, strict=False)
+        found = ip_network(text, strict=False)
     except ValueError:
         raise Invalid(path, f"{text!r} is no CIDR") from None
+    parse_address(text.partition("/")[0], path)  # a zone holds any text, and would get into rules
+    return found
 
 
 def _port(port: PolicyPort) -> PortMatch:

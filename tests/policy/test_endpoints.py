@@ -69,6 +69,7 @@ def test_named_ports_come_from_containers_then_sidecars_and_from_no_other_init_c
     ("pod", "path"),
     [
         pytest.param(_pod(addresses="{ip: 10.0.0}"), "status.podIPs", id="address"),
+        pytest.param(_pod(addresses="{ip: 'fe80::1%x'}"), "status.podIPs", id="an address with a zone"),
         pytest.param(
             _pod("containers: [{name: c, ports: [{name: http, containerPort: 0}]}]"),
             "spec.containers[c].ports[http].containerPort",
@@ -114,6 +115,7 @@ def test_the_kubelets_word_goes_before_the_agents() -> None:
         pytest.param(_told_early('{"ip": 1}'), id="no list"),
         pytest.param(_told_early("[1]"), id="numbers"),
         pytest.param(_told_early('["web"]'), id="names"),
+        pytest.param(_told_early('["fd00::1%x -A INPUT"]'), id="a zone, which may hold any text"),
     ],
 )
 def test_what_no_agent_wrote_counts_for_nothing(pod: Pod) -> None:

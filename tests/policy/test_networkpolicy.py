@@ -87,6 +87,11 @@ def test_ports(port: str, expected: PortRange | PortName) -> None:
             "{ingress: [{from: [{ipBlock: {cidr: 10.0.0}}]}]}", "spec.ingress[0].from[0].ipBlock.cidr", id="cidr"
         ),
         pytest.param(
+            "{ingress: [{from: [{ipBlock: {cidr: 'fe80::1%x -A INPUT/128'}}]}]}",
+            "spec.ingress[0].from[0].ipBlock.cidr",
+            id="a zone, which may hold any text",
+        ),
+        pytest.param(
             "{ingress: [{}, {from: [{ipBlock: {cidr: 10.0.0.0/8, except: [x]}}]}]}",
             "spec.ingress[1].from[0].ipBlock.except[0]",
             id="except",
