@@ -1,6 +1,7 @@
 """The cluster itself, with no part of tortie: what the other tests stand on. Each test goes on from the last."""
 
 import re
+from contextlib import ExitStack
 from itertools import product
 from pathlib import Path
 
@@ -86,13 +87,14 @@ def test_two_clusters_may_stand_side_by_side(bare: Cluster) -> None:
 
 
 def test_nothing_is_left_of_a_cluster_that_is_closed(bare: Cluster) -> None:
-    namespaces = frozenset.union(*(machine.namespaces() for machine in bare.machines))
-    assert cgroups.left(bare.name)
-    bare.close()
-    assert cgroups.left(bare.name) == []
-    assert not bare.folder.exists()
-    assert bare.name not in Path("/proc/self/mountinfo").read_text()
-    assert [process for process in map(spaces, Path("/proc").glob("[0-9]*")) if process & namespaces] == []
+    with ExitStack() as held:
+        namespaces = frozenset.union(*(held.enter_context(machine.held_namespaces()) for machine in bare.machines))
+        assert cgroups.left(bare.name)
+        bare.close()
+        assert cgroups.left(bare.name) == []
+        assert not bare.folder.exists()
+        assert bare.name not in Path("/proc/self/mountinfo").read_text()
+        assert [process for process in map(spaces, Path("/proc").glob("[0-9]*")) if process & namespaces] == []
 
 
 def spaces(process: Path) -> frozenset[str]:

@@ -11,7 +11,8 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -161,10 +162,14 @@ class Machine:
         finally:
             os.close(fd)
 
-    def namespaces(self) -> frozenset[str]:
-        """Which they are, as /proc tells them."""
-        kinds = ("net", "mnt", "uts", "pid_for_children")
-        return frozenset(os.readlink(f"/proc/{self.holder}/ns/{kind}") for kind in kinds)
+    @contextmanager
+    def held_namespaces(self) -> Iterator[frozenset[str]]:
+        """Which they are, as /proc tells them; held open, for the number of one that is gone may be a stranger's."""
+        paths = [f"/proc/{self.holder}/ns/{kind}" for kind in ("net", "mnt", "uts", "pid_for_children")]
+        with ExitStack() as held:
+            for path in paths:
+                held.callback(os.close, os.open(path, os.O_RDONLY))
+            yield frozenset(map(os.readlink, paths))
 
     def end(self) -> None:
         """End everything in here; nothing happens the second time."""
