@@ -13,7 +13,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
@@ -283,7 +283,7 @@ class Agent:
 
     # Keeping up
 
-    def _lasting_work(self) -> list[Any]:
+    def _lasting_work(self) -> list[Coroutine[Any, Any, None]]:
         every_s = self._options.refresh_s
         tables = Refresher(events.TABLES, self.dataplane.refresh, table_changes(self._backend), every_s)
         routes = Refresher(events.ROUTES, self.routes.refresh, route_changes(), every_s)

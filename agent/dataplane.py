@@ -108,7 +108,7 @@ class Dataplane:
         task.add_done_callback(lambda done: self._end(done, began))
         return await asyncio.shield(task)
 
-    def _end(self, task: asyncio.Task[Any], began: float) -> None:
+    def _end(self, task: asyncio.Task[object], began: float) -> None:
         self._applying.release()
         if not task.cancelled():
             failure = task.exception()  # seen: there may be nobody left to tell

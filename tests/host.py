@@ -114,16 +114,21 @@ class Host:
                 raise AssertionError(f"the agent doesn't serve: {self.log()[-1500:]}")
             time.sleep(0.05)
 
+    @property
+    def identity(self) -> Sequence[str]:
+        """The options that say who this node is."""
+        addresses = [word for address in INSIDE for word in ("--node-ip", address)]
+        return "--node", "node-1", "--machine-id", "machine-1", *addresses
+
     def begin(self, *options: str, env: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
         """Start the agent."""
-        addresses = [word for address in INSIDE for word in ("--node-ip", address)]
         with (self.place / "agent.log").open("ab") as log:
             self.agent = subprocess.Popen(
                 (
                     *self.enter(),
-                    *(str(BIN / "tortie-agent"), "--node", "node-1", "--machine-id", "machine-1", "--refresh", "5"),
+                    *(str(BIN / "tortie-agent"), *self.identity, "--refresh", "5"),
                     *("--datastore", self.datastore, "--state", str(self.state), "--socket", str(self.socket)),
-                    *(*addresses, *options),
+                    *options,
                 ),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

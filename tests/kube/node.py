@@ -12,7 +12,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -20,7 +20,7 @@ from urllib.request import urlopen
 
 from kernel import netns
 from tests.faults.runtime import CONFIG
-from tests.host import BIN, INSIDE, OUTSIDE, POOLS, Host, Said, pool
+from tests.host import INSIDE, OUTSIDE, POOLS, Host, Said, pool
 from tests.kube.apiserver import TORTIE, ApiServer
 from tests.sandbox import Namespace, namespaces
 
@@ -107,21 +107,9 @@ class KubeHost(Host):
     def datastore(self) -> str:
         return f"kubernetes://{self.place / 'kubeconfig'}"
 
-    def begin(self, *options: str, env: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
-        with (self.place / "agent.log").open("ab") as log:
-            self.agent = subprocess.Popen(
-                (
-                    *self.enter(),
-                    *(str(BIN / "tortie-agent"), "--node", NODE, "--refresh", "5", "--http", f"127.0.0.1:{HTTP}"),
-                    *("--datastore", self.datastore, "--state", str(self.state), "--socket", str(self.socket)),
-                    *options,
-                ),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **(env or {})},
-            )
-        return self.agent
+    @property
+    def identity(self) -> Sequence[str]:
+        return "--node", NODE, "--http", f"127.0.0.1:{HTTP}"
 
     def page(self, path: str) -> tuple[int, str]:
         """What the agent answers a probe."""
