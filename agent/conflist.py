@@ -27,7 +27,7 @@ _SIZE_MAX = 1 << 20
 
 
 class NoConflist(Exception):
-    """The file can't be read, or is no conflist with our plugin first."""
+    """The file can't be read, or is no conflist with our plugin in it."""
 
 
 @dataclass(frozen=True, slots=True)
